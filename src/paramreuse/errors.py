@@ -1,0 +1,45 @@
+"""The errors a caller can meet: all are ``ValueError``, so one ``except`` catches them.
+
+``ParamReuseError`` is the root. Every message says what could not be done, where, what was
+expected, what was found and what to do about it; the command line prints it and exits with 2.
+"""
+
+
+class ParamReuseError(ValueError):
+    """Something the caller gave cannot be used; the message says what, where and what to do."""
+
+
+class SiteMismatchError(ParamReuseError):
+    """Source and target do not fit together at a site, or at none."""
+
+
+class ModelError(ParamReuseError):
+    """A model is in a state, or returns a value, that cannot be evaluated."""
+
+
+class ScoreError(ParamReuseError):
+    """A score is not a number, or batches and score do not fit together."""
+
+
+class CheckpointError(ParamReuseError):
+    """A file holds no tensors that can be read safely."""
+
+
+class DataError(ParamReuseError):
+    """An image set on disk is incomplete, inconsistent or not there."""
+
+
+class StudyError(ParamReuseError):
+    """A study file, or a run folder, cannot be used."""
+
+
+class PlanError(ParamReuseError):
+    """A plan does not fit the model or the source it is applied to."""
+
+
+class FrozenTensorMovedError(ParamReuseError):
+    """A tensor that was to stay frozen changed in training."""
+
+
+class MissingExtraError(ParamReuseError, ImportError):
+    """An optional library is not installed; the message holds the pip line that installs it."""
