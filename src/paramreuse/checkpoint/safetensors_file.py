@@ -1,0 +1,239 @@
+"""Safetensors files, one or in shards, read tensor by tensor."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from paramreuse.checkpoint.names import cut_at_ten
+from paramreuse.errors import CheckpointError
+
+ALIASES_KEY = "paramreuse.aliases"
+INDEX_ENDING = ".safetensors.index.json"
+# The format's own limit for its header (safetensors README, "Format").
+_MAX_HEADER_BYTES = 100_000_000
+# Pages that were read stay mapped until the file is closed; a file is reopened after so many.
+_MAPPED_BYTES = 64 * 1024**2
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
+}
+T = TypeVar("T")
+
+
+class SafetensorsFile:
+    """The tensors of one safetensors file; each is read when it is asked for.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: The file is truncated, corrupt or of another format.
+    """
+
+    format = "safetensors"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _check_header(path)
+        self._handle: Any = None
+        self._mapped = 0
+        self.keys: list[str] = self._ask(lambda handle: list(handle.keys()))
+        self.metadata: dict[str, str] = self._ask(lambda handle: handle.metadata()) or {}
+        self.aliases = _aliases(self.metadata, self.keys, path)
+
+    def read(self, key: str) -> Tensor:
+        """Read one tensor into memory of its own."""
+        tensor: Tensor = self._ask(lambda handle: handle.get_tensor(key)).clone()
+        self._mapped += tensor.nbytes
+        if self._mapped > _MAPPED_BYTES:
+            self._handle, self._mapped = None, 0
+        return tensor
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Tell a tensor's shape from the header alone."""
+        return tuple(self._ask(lambda handle: handle.get_slice(key).get_shape()))
+
+    def dtype(self, key: str) -> torch.dtype:
+        """Tell a tensor's dtype from the header, or from the tensor where torch names it anew."""
+        name = self._ask(lambda handle: handle.get_slice(key).get_dtype())
+        return _DTYPES[name] if name in _DTYPES else self.read(key).dtype
+
+    def digest(self) -> str:
+        """Compute the SHA-256 of the file."""
+        return sha256(self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_handle": None, "_mapped": 0}
+
+    def _ask(self, question: Callable[[Any], T]) -> T:
+        try:
+            if self._handle is None:
+                self._handle = safe_open(self.path, framework="pt", device="cpu")
+            return question(self._handle)
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"cannot read {str(self.path)!r}: expected a whole safetensors file, got "
+                f"{self.path.stat().st_size if self.path.exists() else 0} bytes of which "
+                f"safetensors says {error}. Copy or download the file again."
+            ) from error
+
+
+class ShardedSafetensors:
+    """Several safetensors files and the index that says which tensor is in which.
+
+    Args:
+        index: The ``*.safetensors.index.json`` file.
+
+    Raises:
+        CheckpointError: The index is unreadable, names a file outside its folder or a missing
+            one, or promises a tensor that its file does not hold.
+    """
+
+    format = "sharded safetensors"
+
+    def __init__(self, index: Path) -> None:
+        self.path = index
+        weight_map = _weight_map(index)
+        names = sorted(set(weight_map.values()))
+        self._shards = {name: SafetensorsFile(_shard_path(index, name)) for name in names}
+        self._home: dict[str, SafetensorsFile] = {}
+        self.aliases: dict[str, str] = {}
+        for name, shard in self._shards.items():
+            self.aliases |= shard.aliases
+            self._home |= {key: shard for key in shard.keys if weight_map.get(key) == name}
+        absent = [key for key in weight_map if key not in self._home and key not in self.aliases]
+        if absent:
+            raise CheckpointError(
+                f"cannot read {str(index)!r}: it promises {cut_at_ten(absent)}, and "
+                f"{weight_map[absent[0]]!r} does not hold {absent[0]!r}. Download the shards of "
+                "one version together."
+            )
+        self.keys = [key for key in weight_map if key in self._home]
+        self.metadata: dict[str, str] = {}
+
+    def read(self, key: str) -> Tensor:
+        """Read one tensor into memory of its own."""
+        return self._home[key].read(key)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Tell a tensor's shape from the header alone."""
+        return self._home[key].shape(key)
+
+    def dtype(self, key: str) -> torch.dtype:
+        """Tell a tensor's dtype from the header alone."""
+        return self._home[key].dtype(key)
+
+    def digest(self) -> str:
+        """Compute the SHA-256 over the digests of the index and its shards, in order of name."""
+        digests = [sha256(self.path), *(shard.digest() for shard in self._shards.values())]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Compute the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def find_index(folder: Path) -> Path:
+    """Find the one index of a folder of shards.
+
+    Raises:
+        CheckpointError: There is none, or more than one.
+    """
+    found = sorted(folder.glob(f"*{INDEX_ENDING}"))
+    if len(found) == 1:
+        return found[0]
+    got = cut_at_ten(path.name for path in found or folder.iterdir()) or "an empty folder"
+    raise CheckpointError(
+        f"cannot read the folder {str(folder)!r}: expected one '*{INDEX_ENDING}' in it, got {got}. "
+        "Name the file to read."
+    )
+
+
+def _check_header(path: Path) -> None:
+    """Refuse a header that is longer than the file before anything is allocated for it."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    if len(start) < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
+        claim = f"a header said to be {length} bytes long" if len(start) == 8 else "no header"
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: expected a safetensors file, got {size} bytes with "
+            f"{claim}. The file is truncated or of another format: copy or download it again."
+        )
+
+
+def _aliases(metadata: Mapping[str, str], keys: list[str], path: Path) -> dict[str, str]:
+    """Read which names share a tensor that is stored once.
+
+    ``write_checkpoint`` puts them under one key; ``safetensors.torch.save_model`` writes each
+    left-out name as a metadata key of its own, with the kept name as its value.
+    """
+    known = set(keys)
+    found = {k: v for k, v in metadata.items() if "." in k and k not in known and v in known}
+    try:
+        written = json.loads(metadata.get(ALIASES_KEY, "{}"))
+        if not all(isinstance(v, str) and v in known for v in written.values()):
+            raise ValueError("an alias names a tensor that is not there")
+        if not known.isdisjoint(written):
+            raise ValueError("an alias has the name of a tensor")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: its metadata {ALIASES_KEY!r} is damaged ({error}). "
+            "Write the file again with write_checkpoint."
+        ) from error
+    aliases: dict[str, str] = found | written
+    return aliases
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        weight_map = content["weight_map"]
+        if not weight_map or not all(isinstance(name, str) for name in weight_map.values()):
+            raise ValueError("weight_map is empty or names something other than files")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"cannot read the index {str(index)!r}: expected JSON with a 'weight_map' from tensor "
+            f"to file name, got {type(error).__name__}: {error}. Download the index again."
+        ) from error
+    return dict(weight_map)
+
+
+def _shard_path(index: Path, name: str) -> Path:
+    plain = name not in {"", ".", ".."} and not any(mark in name for mark in "/\\:\0")
+    if not plain or not name.endswith(".safetensors"):
+        raise CheckpointError(
+            f"cannot read the index {str(index)!r}: expected plain names of safetensors files "
+            f"beside it, got {name!r}. Do not trust this index; get the checkpoint from its source."
+        )
+    path = index.parent / name
+    if not path.is_file():
+        raise CheckpointError(
+            f"cannot read the index {str(index)!r}: its shard {name!r} is not beside it. "
+            "Download all shards into one folder."
+        )
+    return path

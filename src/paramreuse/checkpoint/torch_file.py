@@ -1,0 +1,184 @@
+"""Files of ``torch.save``, zip and legacy, read without running what they hold."""
+
+import contextlib
+import pickle
+import pickletools
+import re
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from paramreuse.checkpoint.names import cut_at_ten
+from paramreuse.errors import CheckpointError
+
+ZIP_START = b"PK\x03\x04"
+PICKLE_START = b"\x80"
+# What torch and pickle raise on damaged bytes; a damaged stream can ask for anything.
+_DAMAGE = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    OSError,
+    MemoryError,
+    ImportError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_CONVERT = """
+    import torch
+    state = torch.load({path!r}, map_location="cpu", weights_only=False)
+    torch.save(state["state_dict"], {new!r})
+(or state["model"], wherever the tensors are; of a whole pickled model: state.state_dict())"""
+
+
+def read_torch_file(path: Path, *, start: bytes) -> tuple[object, str]:
+    """Read what ``torch.save`` wrote, with torch's weights-only unpickler and no other.
+
+    That unpickler builds tensors and plain containers and refuses every other name, so nothing in
+    the file is run. Names that the process has allowed with
+    ``torch.serialization.add_safe_globals`` are refused too: what a file may do must not depend on
+    which libraries were imported before.
+
+    Args:
+        path: The file.
+        start: Its first bytes, which tell the zip format from the legacy one.
+
+    Returns:
+        The content, tensors on the CPU, and the name of the format.
+
+    Raises:
+        CheckpointError: The file is damaged, a TorchScript archive, or needs code to be run.
+    """
+    zipped = start.startswith(ZIP_START)
+    if zipped:
+        _check_archive(path)
+    try:
+        with _nothing_allowed(), warnings.catch_warnings(), path.open("rb") as stream:
+            warnings.simplefilter("ignore")  # about pickle protocols; what fails is raised below
+            # torch decides by the ending and would take a zip called *.safetensors for one.
+            mapped = zipped and path.suffix != ".safetensors"
+            content = torch.load(
+                str(path) if mapped else stream, map_location="cpu", weights_only=True, mmap=mapped
+            )
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_refusal(path, zipped, str(error))) from error
+    except _DAMAGE as error:
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: expected a whole file of torch.save, got "
+            f"{path.stat().st_size} bytes on which torch fails with {type(error).__name__}"
+            f"{_first_line(error)}. Copy or download the file again."
+        ) from error
+    return content, "torch zip" if zipped else "torch legacy"
+
+
+@contextlib.contextmanager
+def _nothing_allowed() -> Iterator[None]:
+    """Take back, while reading, the names that the process has allowed to be run."""
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        yield
+    finally:
+        torch.serialization.add_safe_globals(allowed)
+
+
+def _check_archive(path: Path) -> None:
+    """Check what torch does not: each part against its checksum, and that it is no program."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = {info.filename.rpartition("/")[2] for info in archive.infolist()}
+            damaged = _damaged_part(archive)
+    except _DAMAGE as error:
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: expected a whole zip file of torch.save, got "
+            f"{path.stat().st_size} bytes ({_first_line(error).removeprefix(': ')}). The file is "
+            "truncated or corrupt: copy or download it again."
+        ) from error
+    if "constants.pkl" in parts:
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: it is a TorchScript archive, a program and not a state "
+            "dict. Where you trust it, run torch.save(torch.jit.load(path).state_dict(), new) "
+            "and read the new file."
+        )
+    if "data.pkl" not in parts:
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: expected a file of torch.save, got a zip file of "
+            f"{cut_at_ten(parts)}. Unpack it, or name the checkpoint inside."
+        )
+    if damaged:
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: its part {damaged!r} does not have the checksum it was "
+            "written with, so values changed. Copy or download the file again."
+        )
+
+
+def _damaged_part(archive: zipfile.ZipFile) -> str | None:
+    # torch.serialization.set_crc32_options(False) writes 0 for every checksum.
+    if all(info.CRC == 0 for info in archive.infolist()):
+        return None
+    return archive.testzip()
+
+
+def _refusal(path: Path, zipped: bool, reason: str) -> str:
+    named = set(re.findall(r"GLOBAL ([\w.]+)", reason)) or set(_code_names(path, zipped))
+    wants = f"it asks for {cut_at_ten(named)}" if named else f"torch says {_last_words(reason)}"
+    script = _CONVERT.format(path=str(path), new=f"{path.stem}-tensors.pt")
+    return (
+        f"cannot read {str(path)!r}: expected tensors and plain containers, got a pickle that may "
+        f"run code: {wants}. Nothing of it was run. Only where you trust the file, convert it "
+        f"once and read the result:{script}"
+    )
+
+
+def _code_names(path: Path, zipped: bool) -> list[str]:
+    """List the names outside torch's tensors that a pickle asks for, by reading its opcodes."""
+    with contextlib.suppress(*_DAMAGE), contextlib.ExitStack() as stack:
+        stream: IO[bytes]
+        if zipped:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            inner = next(n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl")
+            stream = stack.enter_context(archive.open(inner))
+        else:
+            stream = stack.enter_context(path.open("rb"))
+        return [name for name in _globals_of(stream) if not name.startswith(("torch.", "coll"))]
+    return []
+
+
+def _globals_of(stream: IO[bytes]) -> Iterator[str]:
+    """Yield the ``module.name`` of each global opcode; nothing is imported."""
+    texts: list[str] = []
+    memo: list[str] = []
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in {"GLOBAL", "INST"}:
+            yield str(argument).replace(" ", ".")
+        elif opcode.name == "STACK_GLOBAL":
+            yield ".".join(texts[-2:])
+        elif opcode.name == "MEMOIZE":
+            memo.append(texts[-1] if texts else "")
+        elif opcode.name in {"BINGET", "LONG_BINGET"} and isinstance(argument, int):
+            texts += memo[argument : argument + 1]
+        elif isinstance(argument, str):
+            texts.append(argument)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().split("\n")[0]
+    return f": {text}" if text else ""
+
+
+def _last_words(reason: str) -> str:
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    kept = [line for line in lines if "http" not in line and "weights_only" not in line]
+    return repr((kept or lines or ["nothing"])[-1])
