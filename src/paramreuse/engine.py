@@ -1,0 +1,94 @@
+"""How the outputs of a swapped network are computed: the interface, and plain forward passes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from paramreuse.errors import ModelError
+
+
+class Engine(Protocol):
+    """Computes the target's outputs for one batch, untouched and with tensors replaced."""
+
+    def baseline(self, inputs: Tensor) -> Tensor:
+        """Return the outputs of the untouched target; the batch stays the current one."""
+
+    def swapped(self, variants: Sequence[Mapping[str, Tensor]]) -> Iterator[Tensor]:
+        """Yield, for the current batch, the outputs with each variant's tensors in place.
+
+        Args:
+            variants: For each variant the tensors to put in, by state-dict key.
+        """
+
+
+class FullEngine:
+    """A full forward pass per variant; the caller's model is never written to.
+
+    Args:
+        model: Network in evaluation mode.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._inputs: Tensor | None = None
+
+    def baseline(self, inputs: Tensor) -> Tensor:
+        """Run the target as it is."""
+        self._inputs = inputs
+        return checked_output(self._model(inputs))
+
+    def swapped(self, variants: Sequence[Mapping[str, Tensor]]) -> Iterator[Tensor]:
+        """Run the target once per variant."""
+        for tensors in variants:
+            yield functional_call(self._model, dict(tensors), (self._inputs,))
+
+
+def checked_output(output: object) -> Tensor:
+    """Return what a model gave back if it is a tensor.
+
+    Raises:
+        ModelError: It is something else; the message says what, and how to wrap the model.
+    """
+    if isinstance(output, Tensor):
+        return output
+    found = f"a {type(output).__name__}"
+    access = "[0]"
+    if isinstance(output, Mapping):
+        keys = [str(key) for key in output]
+        found += f" with the keys {keys[:10]}"
+        access = f"[{keys[0]!r}]" if keys else "[...]"
+    elif isinstance(output, tuple | list):
+        found += f" of {len(output)}"
+    raise ModelError(
+        f"the model returns {found}; expected a tensor. Wrap it: a module whose "
+        f"forward(self, x) returns self.model(x){access}"
+    )
+
+
+def require_evaluation_mode(model: nn.Module) -> None:
+    """Raise if any part of the model is in training mode.
+
+    Raises:
+        ModelError: Some module is in training mode.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"cannot run the target: expected a model (nn.Module), got {type(model).__name__}. "
+            "A state dict or a file has no forward pass; load it into its network first"
+        )
+    for path, module in model.named_modules():
+        if module.training:
+            where = f"the target's {path!r}" if path else "the target"
+            raise ModelError(
+                f"{where} is in training mode, so every forward pass would move its running means "
+                "and variances (and drop units) while they are judged: call model.eval()"
+            )
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's first tensor, the CPU for one without tensors."""
+    first = next(iter(model.state_dict(keep_vars=True).values()), None)
+    return torch.device("cpu") if first is None else first.device

@@ -1,0 +1,142 @@
+"""What a sweep measured: scores per swap, replacement, subject and class, and tables of them."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paramreuse.intervals import bootstrap_interval
+from paramreuse.scores import subject_means
+from paramreuse.sites import SkippedTensor
+from paramreuse.swaps import SOURCE, Swap
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float64]
+
+MEAN = "mean"
+"""The class of the rows that hold a subject's mean over its foreground classes."""
+
+SWEEP_COLUMNS = (
+    *("swap", "family", "layer", "path", "kind", "replacement", "class"),
+    *("baseline", "score", "drop", "drop_low", "drop_high", "subjects"),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sweep:
+    """What was measured: the score of every swap, per subject and class.
+
+    Attributes:
+        swaps: The swaps, in the order in which they were asked for.
+        replacements: ``"source"`` and the controls.
+        classes: Names of the classes, K of them.
+        foreground: For each class, whether it enters a subject's mean.
+        subjects: Subject ids, P of them; empty when ``evaluate`` gave one number for all.
+        baseline: Scores of the untouched target, shape ``(P, K)``; NaN where a class does not
+            count for a subject.
+        scores: Scores by (swap name, replacement), shape ``(P, K)``; NaN also where a subject was
+            not looked at any more.
+        identical: Trials that would have put in what the target already holds.
+        skipped: Tensors of either side that could not be swapped, with the reason.
+        seed: Seed of controls and intervals.
+        notes: What the reader should know, e.g. why the fast engine was not used.
+    """
+
+    swaps: tuple[Swap, ...]
+    replacements: tuple[str, ...]
+    classes: tuple[str, ...]
+    foreground: tuple[bool, ...]
+    subjects: tuple[Hashable, ...]
+    baseline: Array
+    scores: Mapping[tuple[str, str], Array]
+    identical: frozenset[tuple[str, str]]
+    skipped: tuple[SkippedTensor, ...] = ()
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The replacements other than the source."""
+        return tuple(name for name in self.replacements if name != SOURCE)
+
+    def drops(self, swap: str, replacement: str = SOURCE) -> Array:
+        """Return baseline minus score, paired by subject.
+
+        Args:
+            swap: Name of a swap, e.g. ``"W 6"``.
+            replacement: ``"source"`` or a control.
+
+        Returns:
+            Shape ``(P, K + 1)``: the classes, then the subject's mean over its foreground classes.
+
+        Raises:
+            KeyError: No such swap or replacement was measured.
+        """
+        return self._with_mean(self.baseline) - self._with_mean(self.scores[swap, replacement])
+
+    def _with_mean(self, scores: Array) -> Array:
+        return np.column_stack([scores, subject_means(scores, self.foreground)])
+
+    def baseline_scores(self) -> dict[str, float]:
+        """Return the mean over subjects of the untouched target's score, by class and ``mean``."""
+        return dict(
+            zip((*self.classes, MEAN), _column_means(self._with_mean(self.baseline)), strict=True)
+        )
+
+    def rows(self, *, confidence: float = 0.95) -> Iterator[dict[str, object]]:
+        """Yield the rows of ``frame``."""
+        trials = [(s, r) for s in self.swaps for r in self.replacements]
+        drops = np.concatenate([self.drops(s.name, r) for s, r in trials], axis=1)
+        if self.subjects:
+            low, high = bootstrap_interval(drops, confidence=confidence, seed=self.seed)
+        else:
+            low, high = np.full((2, drops.shape[1]), np.nan)
+        means = _column_means(drops)
+        base = self._with_mean(self.baseline)
+        names = (*self.classes, MEAN)
+        for index, (swap, replacement) in enumerate(trials):
+            for offset, name in enumerate(names):
+                column = index * len(names) + offset
+                counted = np.isfinite(drops[:, column])
+                start = float(base[counted, offset].mean()) if counted.any() else np.nan
+                yield {
+                    "swap": swap.name,
+                    "family": swap.anchor.family,
+                    "layer": swap.anchor.layer,
+                    "path": swap.anchor.path,
+                    "kind": swap.kind,
+                    "replacement": replacement,
+                    "class": name,
+                    "baseline": start,
+                    "score": start - means[column],
+                    "drop": means[column],
+                    "drop_low": low[column],
+                    "drop_high": high[column],
+                    "subjects": int(counted.sum()) if self.subjects else 0,
+                }
+
+    def frame(self, *, confidence: float = 0.95) -> "pd.DataFrame":
+        """Return one row per swap, replacement and class, and one for the foreground mean.
+
+        Args:
+            confidence: Coverage of ``drop_low`` to ``drop_high``.
+
+        Returns:
+            Columns ``swap family layer path kind replacement class baseline score drop drop_low
+            drop_high subjects``. ``baseline`` and ``score`` are means over the same subjects;
+            ``subjects`` is their number, 0 when a single number was measured for all.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows(confidence=confidence)), columns=list(SWEEP_COLUMNS))
+
+
+def _column_means(values: Array) -> Array:
+    counted = np.isfinite(values)
+    counts = counted.sum(axis=0)
+    totals = np.where(counted, values, 0.0).sum(axis=0)
+    return np.divide(totals, counts, out=np.full(totals.shape, np.nan), where=counts > 0)
