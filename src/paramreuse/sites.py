@@ -6,12 +6,9 @@ A *kind* is the role of a tensor in its layer, a *layer* a number within a famil
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from paramreuse.checkpoint import read_checkpoint
 from paramreuse.errors import SiteMismatchError
 from paramreuse.layers import (
     KERNEL_FAMILIES,
@@ -24,9 +21,15 @@ from paramreuse.layers import (
     layers_of_module,
     layers_of_tensors,
 )
-
-Weights: TypeAlias = nn.Module | Mapping[str, Tensor] | str | PathLike[str]
-"""A model, a state dict, or the path of a checkpoint."""
+from paramreuse.lending import (
+    Lent,
+    Weights,
+    dtype_in,
+    is_swappable,
+    lend,
+    shape_in,
+    tensors_of,
+)
 
 _NORM_KINDS = frozenset({Kind.RM, Kind.RV, Kind.RW, Kind.RB})
 
@@ -121,22 +124,6 @@ class Unit:
         return str(head.layer) if head.family == "conv" else f"{head.family} {head.layer}"
 
 
-def tensors_of(weights: Weights) -> Mapping[str, Tensor]:
-    """Return the state dict of a model, a state dict, or a checkpoint file.
-
-    Args:
-        weights: Model (its own tensors are returned, not copies), mapping, or path.
-
-    Raises:
-        CheckpointError: The file holds no tensors that can be read safely.
-    """
-    if isinstance(weights, nn.Module):
-        return {key: t.detach() for key, t in weights.state_dict(keep_vars=True).items()}
-    if isinstance(weights, str | PathLike):
-        return read_checkpoint(weights)
-    return weights
-
-
 def source_key(site: Site, source: Mapping[str, Tensor]) -> str | None:
     """Return the key under which ``source`` holds the tensor of ``site``, if it does."""
     return next((key for key in (site.key, *site.aliases) if key in source), None)
@@ -165,20 +152,18 @@ def sites_of(
         ModelError: A parameter is lazy, so it has no shape yet.
     """
     if not isinstance(target, nn.Module):
-        tensors = tensors_of(target)
-        shapes = {k: tuple(t.shape) for k, t in tensors.items() if _is_real(t)}
+        shapes = _shapes(tensors_of(target))
         return _number(list(layers_of_tensors(shapes)), shapes, {})
     layers = list(layers_of_module(target, kinds_of))
     if example_input is not None:
         ranks = execution_order(target, example_input)
         layers.sort(key=lambda layer: ranks.get(layer.path, len(ranks)))
     state = tensors_of(target)
-    shapes = {key: tuple(t.shape) for key, t in state.items() if _is_real(t)}
-    return _number(layers, shapes, _aliases(state))
+    return _number(layers, _shapes(state), _aliases(state))
 
 
-def _is_real(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and not tensor.is_quantized
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: shape_in(tensors, key) for key in tensors if is_swappable(dtype_in(tensors, key))}
 
 
 def _aliases(state: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
@@ -254,23 +239,16 @@ def compare_sites(
     """
     sites = sites_of(target, example_input=example_input, kinds_of=kinds_of)
     excluded = _checked_exclusions(exclude, sites)
-    tensors = tensors_of(source)
+    lent = lend(target, source)
     matched: list[Site] = []
     skipped: list[SkippedTensor] = []
-    used: set[str] = set()
     for site in sites:
-        key = source_key(site, tensors)
-        reason = "left out on request" if site.key in excluded else _misfit(site, key, tensors)
-        used.update({site.key, *site.aliases})
+        reason = "left out on request" if site.key in excluded else _misfit(site, lent)
         if reason is None:
             matched.append(site)
         else:
             skipped.append(SkippedTensor(site.key, reason))
-    skipped += [
-        SkippedTensor(key, "the target has no site of this name")
-        for key in tensors
-        if key not in used and not key.endswith("num_batches_tracked")
-    ]
+    skipped += [SkippedTensor(key, "the target has no tensor of this name") for key in lent.unused]
     return SiteMatch(tuple(matched), tuple(skipped))
 
 
@@ -285,14 +263,14 @@ def _checked_exclusions(exclude: Iterable[str], sites: Sequence[Site]) -> set[st
     return excluded
 
 
-def _misfit(site: Site, key: str | None, tensors: Mapping[str, Tensor]) -> str | None:
+def _misfit(site: Site, lent: Lent) -> str | None:
+    key = source_key(site, lent)
     if key is None:
         return "the source has no tensor of this name"
-    tensor = tensors[key]
-    if not _is_real(tensor):
-        return f"the source tensor is {tensor.dtype}, not a plain floating-point tensor"
-    if tuple(tensor.shape) != site.shape:
-        return f"the target has shape {site.shape}, the source {tuple(tensor.shape)}"
+    if not is_swappable(lent.dtype_of(key)):
+        return f"the source tensor is {lent.dtype_of(key)}, not a plain floating-point tensor"
+    if lent.shape_of(key) != site.shape:
+        return f"the target has shape {site.shape}, the source {lent.shape_of(key)}"
     return None
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, SiteMismatchError
 from paramreuse.layers import KERNEL_FAMILIES, Kind
-from paramreuse.sites import Site, Unit, Weights, source_key, tensors_of, units_of
+from paramreuse.lending import Weights, lend
+from paramreuse.sites import Site, Unit, source_key, units_of
 
 SOURCE = "source"
 """Replacement by the source's own tensor; every other replacement is a control."""
@@ -313,7 +314,7 @@ def replacements_for(
             names.append(control)
             continue
         name = label or ("model" if not models else f"model {len(models) + 1}")
-        models[name] = tensors_of(control)
+        models[name] = lend(target, control)
         names.append(name)
     if len(set(names)) != len(names) or SOURCE in names:
         raise ModelError(f"controls need different names other than 'source': got {names!r}")

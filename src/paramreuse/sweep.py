@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from paramreuse.batches import Batch, Batches, check_second_pass, walk_batches
 from paramreuse.engine import Engine, FullEngine, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, ScoreError
+from paramreuse.lending import Weights, lend, tensors_of
 from paramreuse.outcomes import Sweep
 from paramreuse.scores import Score, subject_means
-from paramreuse.sites import SkippedTensor, Weights, compare_sites, require_sites, tensors_of
+from paramreuse.sites import SkippedTensor, compare_sites, require_sites
 from paramreuse.swaps import (
     Controls,
     Replacements,
@@ -126,7 +127,7 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
     require_evaluation_mode(target)
     if evaluate is None and (batches is None or score is None):
         raise ScoreError("cannot sweep: give batches and a score, or evaluate=")
-    lent = tensors_of(source)
+    lent = lend(target, source)
     with untouched_random_state():
         match = compare_sites(
             target, lent, exclude=exclude, example_input=_example(target, batches)
