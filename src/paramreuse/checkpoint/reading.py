@@ -159,7 +159,7 @@ class Checkpoint(Mapping[str, Tensor]):
         parts += [f"prefix {self.prefix!r} taken off"] if self.prefix else []
         parts += [f"{len(self.aliases)} tied"] if self.aliases else []
         parts += [f"floating point read as {self.dtype}"] if self.dtype else []
-        parts += [f"{len(self.ignored)} entries ignored"] if self.ignored else []
+        parts += [f"ignored entries: {len(self.ignored)}"] if self.ignored else []
         parts += [f"not taken: {cut_at_ten(self.entries)}"] if self.entries else []
         return "; ".join(parts)
 

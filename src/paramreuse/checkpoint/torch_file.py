@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import torch
 
@@ -36,6 +36,19 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+# What training scripts leave beside the weights (a numpy score, the options, a path). Their names
+# lead to an inert stand-in, so neither numpy's code nor anybody's is run for them.
+_LEFTOVERS = (
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    "numpy.dtype",
+    "numpy.ndarray",
+    "argparse.Namespace",
+    *(f"pathlib.{flavour}Path" for flavour in ("Posix", "Windows", "PurePosix", "PureWindows")),
+)
 _CONVERT = """
     import torch
     state = torch.load({path!r}, map_location="cpu", weights_only=False)
@@ -43,11 +56,24 @@ _CONVERT = """
 (or state["model"], wherever the tensors are; of a whole pickled model: state.state_dict())"""
 
 
+class UnreadObject:
+    """Stands where a file held a leftover of training; takes what it is given and keeps nothing."""
+
+    def __new__(cls, *_: object) -> Self:
+        """Take the arguments of whatever it stands for."""
+        return super().__new__(cls)
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
 def read_torch_file(path: Path, *, start: bytes) -> tuple[object, str]:
     """Read what ``torch.save`` wrote, with torch's weights-only unpickler and no other.
 
     That unpickler builds tensors and plain containers and refuses every other name, so nothing in
-    the file is run. Names that the process has allowed with
+    the file is run; numpy scalars, options and paths beside the weights become ``UnreadObject``.
+    Names that the process has allowed with
     ``torch.serialization.add_safe_globals`` are refused too: what a file may do must not depend on
     which libraries were imported before.
 
@@ -65,7 +91,7 @@ def read_torch_file(path: Path, *, start: bytes) -> tuple[object, str]:
     if zipped:
         _check_archive(path)
     try:
-        with _nothing_allowed(), warnings.catch_warnings(), path.open("rb") as stream:
+        with _only_tensors_allowed(), warnings.catch_warnings(), path.open("rb") as stream:
             warnings.simplefilter("ignore")  # about pickle protocols; what fails is raised below
             # torch decides by the ending and would take a zip called *.safetensors for one.
             mapped = zipped and path.suffix != ".safetensors"
@@ -84,13 +110,15 @@ def read_torch_file(path: Path, *, start: bytes) -> tuple[object, str]:
 
 
 @contextlib.contextmanager
-def _nothing_allowed() -> Iterator[None]:
+def _only_tensors_allowed() -> Iterator[None]:
     """Take back, while reading, the names that the process has allowed to be run."""
     allowed = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([(UnreadObject, name) for name in _LEFTOVERS])
     try:
         yield
     finally:
+        torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(allowed)
 
 

@@ -1,0 +1,130 @@
+"""Writing checkpoints: safetensors, whole or not at all."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from paramreuse.checkpoint.names import cut_at_ten
+from paramreuse.checkpoint.safetensors_file import ALIASES_KEY
+from paramreuse.errors import CheckpointError
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str],
+    weights: nn.Module | Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a model's tensors as safetensors.
+
+    The file appears whole or not at all: it is written beside ``path`` and then put in its place.
+    A tensor with several names (tied weights) is stored once; ``read_checkpoint`` gives it under
+    all of them. The same tensors and metadata give the same bytes.
+
+    Args:
+        path: Where to write, by custom ``*.safetensors``; what is there is replaced.
+        weights: A model, or tensors by name.
+        metadata: Text to keep with them, text to text.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        CheckpointError: There is nothing to write, an entry is no plain tensor, metadata is not
+            text, or the place cannot be written to.
+    """
+    target = Path(path)
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    tensors = {key: value.detach() for key, value in state.items() if _is_plain(key, value, target)}
+    if not tensors:
+        raise CheckpointError(f"cannot write {str(target)!r}: there is no tensor to write")
+    kept, aliases = _without_ties(tensors)
+    text = dict(metadata or {}) | ({ALIASES_KEY: json.dumps(aliases)} if aliases else {})
+    wrong = [key for key, value in text.items() if not isinstance(value, str)]
+    if wrong:
+        raise CheckpointError(
+            f"cannot write {str(target)!r}: metadata must be text, and {cut_at_ten(wrong)} is not. "
+            "Use json.dumps on it."
+        )
+    _write(target, {key: value.contiguous().clone() for key, value in kept.items()}, text)
+    return target
+
+
+def _is_plain(key: str, value: object, path: Path) -> bool:
+    """Tell whether an entry is a tensor to write; an extra state of a module is none."""
+    if key.rpartition(".")[2] == "_extra_state":
+        return False
+    plain = isinstance(value, Tensor) and not value.is_meta and not value.is_quantized
+    if not plain or str(value.layout) != "torch.strided":  # type: ignore[attr-defined]
+        raise CheckpointError(
+            f"cannot write {str(path)!r}: expected plain tensors, got {key!r} as "
+            f"{_form(value)}. Leave it out, or write it dequantised or dense."
+        )
+    return True
+
+
+def _form(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"a {value.dtype} tensor on {value.device} stored as {value.layout}"
+
+
+def _without_ties(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Keep the first name of each tensor, and note which further names it has."""
+    kept: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    first_names: dict[tuple[object, ...], str] = {}
+    for key, tensor in tensors.items():
+        place = tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+        first = first_names.setdefault(place, key) if tensor.numel() else key
+        if first == key:
+            kept[key] = tensor
+        else:
+            aliases[key] = first
+    return kept, aliases
+
+
+def _write(target: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    draft = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        number, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(number)
+        save_file(dict(tensors), draft, metadata=dict(metadata))
+        _sort_metadata(Path(draft))
+        _give_usual_rights(Path(draft))
+        os.replace(draft, target)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot write {str(target)!r}: {error}. Choose a folder you may write to, with room "
+            f"for {sum(t.nbytes for t in tensors.values())} bytes."
+        ) from error
+    finally:
+        if draft is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft)
+
+
+def _give_usual_rights(path: Path) -> None:
+    """Give a temporary file, made for its owner alone, the rights of any new file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata in order: safetensors writes it in another one each time."""
+    with path.open("r+b") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            stream.seek(8)
+            stream.write(text.ljust(length))
