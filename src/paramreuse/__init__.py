@@ -1,5 +1,125 @@
-"""Which parameters of this pre-trained network can I reuse for my task, and what do I gain?"""
+"""Which parameters of this pre-trained network can I reuse for my task, and what do I gain?
+
+Names are imported when they are first used (PEP 562), so ``import paramreuse`` loads neither torch
+nor pandas.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from paramreuse._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from paramreuse.alignment import Alignment, align_models
+    from paramreuse.batchnorm import compare_batchnorms, compare_effective, recalibrated
+    from paramreuse.checkpoint import (
+        Checkpoint,
+        load_checkpoint,
+        read_checkpoint,
+        write_checkpoint,
+    )
+    from paramreuse.distance import Comparison, compare_models
+    from paramreuse.errors import ParamReuseError
+    from paramreuse.freezing import check_frozen, freeze_tensors, unfreeze_tensors
+    from paramreuse.layers import Kind
+    from paramreuse.outcomes import Sweep
+    from paramreuse.plan import (
+        Action,
+        Plan,
+        PlanEntry,
+        apply_plan,
+        plan_by_papers,
+        plan_leaving,
+        plan_reuse,
+    )
+    from paramreuse.plan_file import read_plan, write_plan
+    from paramreuse.ranking import Ranking, rank_sources
+    from paramreuse.scores import Accuracy, Dice, IoU, NegativeMSE, Score
+    from paramreuse.sites import Site, SiteMatch, compare_sites, match_sites, sites_of
+    from paramreuse.swaps import Swap, make_swaps
+    from paramreuse.sweep import sweep_sites
+    from paramreuse.training import FreezePlan
+    from paramreuse.verdict import Verdict, judge, share_curve
+
+_HOMES = {
+    "alignment": ("Alignment", "align_models"),
+    "batchnorm": ("compare_batchnorms", "compare_effective", "recalibrated"),
+    "checkpoint": ("Checkpoint", "load_checkpoint", "read_checkpoint", "write_checkpoint"),
+    "distance": ("Comparison", "compare_models"),
+    "errors": ("ParamReuseError",),
+    "freezing": ("check_frozen", "freeze_tensors", "unfreeze_tensors"),
+    "layers": ("Kind",),
+    "outcomes": ("Sweep",),
+    "plan": (
+        *("Action", "Plan", "PlanEntry"),
+        *("apply_plan", "plan_by_papers", "plan_leaving", "plan_reuse"),
+    ),
+    "plan_file": ("read_plan", "write_plan"),
+    "ranking": ("Ranking", "rank_sources"),
+    "scores": ("Accuracy", "Dice", "IoU", "NegativeMSE", "Score"),
+    "sites": ("Site", "SiteMatch", "compare_sites", "match_sites", "sites_of"),
+    "swaps": ("Swap", "make_swaps"),
+    "sweep": ("sweep_sites",),
+    "training": ("FreezePlan",),
+    "verdict": ("Verdict", "judge", "share_curve"),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Accuracy",
+    "Action",
+    "Alignment",
+    "Checkpoint",
+    "Comparison",
+    "Dice",
+    "FreezePlan",
+    "IoU",
+    "Kind",
+    "NegativeMSE",
+    "ParamReuseError",
+    "Plan",
+    "PlanEntry",
+    "Ranking",
+    "Score",
+    "Site",
+    "SiteMatch",
+    "Swap",
+    "Sweep",
+    "Verdict",
+    "__version__",
+    "align_models",
+    "apply_plan",
+    "check_frozen",
+    "compare_batchnorms",
+    "compare_effective",
+    "compare_models",
+    "compare_sites",
+    "freeze_tensors",
+    "judge",
+    "load_checkpoint",
+    "make_swaps",
+    "match_sites",
+    "plan_by_papers",
+    "plan_leaving",
+    "plan_reuse",
+    "rank_sources",
+    "read_checkpoint",
+    "read_plan",
+    "recalibrated",
+    "share_curve",
+    "sites_of",
+    "sweep_sites",
+    "unfreeze_tensors",
+    "write_checkpoint",
+    "write_plan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
