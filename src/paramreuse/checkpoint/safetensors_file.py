@@ -59,7 +59,9 @@ class SafetensorsFile:
         self._handle: Any = None
         self._mapped = 0
         self.keys: list[str] = self._ask(lambda handle: list(handle.keys()))
-        self.metadata: dict[str, str] = self._ask(lambda handle: handle.metadata()) or {}
+        # Sorted, since safetensors gives them in another order each time.
+        metadata = self._ask(lambda handle: handle.metadata()) or {}
+        self.metadata: dict[str, str] = dict(sorted(metadata.items()))
         self.aliases = _aliases(self.metadata, self.keys, path)
 
     def read(self, key: str) -> Tensor:

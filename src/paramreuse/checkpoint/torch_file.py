@@ -19,6 +19,8 @@ from paramreuse.errors import CheckpointError
 
 ZIP_START = b"PK\x03\x04"
 PICKLE_START = b"\x80"
+# A legacy file is a magic number, a version, the system, the content and its storages' keys.
+_LEGACY_PICKLES = 5
 # What torch and pickle raise on damaged bytes; a damaged stream can ask for anything.
 _DAMAGE = (
     RuntimeError,
@@ -172,6 +174,7 @@ def _refusal(path: Path, zipped: bool, reason: str) -> str:
 
 def _code_names(path: Path, zipped: bool) -> list[str]:
     """List the names outside torch's tensors that a pickle asks for, by reading its opcodes."""
+    names: list[str] = []
     with contextlib.suppress(*_DAMAGE), contextlib.ExitStack() as stack:
         stream: IO[bytes]
         if zipped:
@@ -180,8 +183,9 @@ def _code_names(path: Path, zipped: bool) -> list[str]:
             stream = stack.enter_context(archive.open(inner))
         else:
             stream = stack.enter_context(path.open("rb"))
-        return [name for name in _globals_of(stream) if not name.startswith(("torch.", "coll"))]
-    return []
+        for _ in range(1 if zipped else _LEGACY_PICKLES):
+            names.extend(_globals_of(stream))
+    return [name for name in names if not name.startswith(("torch.", "collections."))]
 
 
 def _globals_of(stream: IO[bytes]) -> Iterator[str]:
