@@ -1,0 +1,1 @@
+"""Image sets: one reader per file, ``read_<name>(root, **options) -> ImageSet``."""

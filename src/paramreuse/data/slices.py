@@ -1,0 +1,48 @@
+"""What every reader returns: slices of subjects, read one subject at a time.
+
+A reader is a function ``(root, **options) -> ImageSet``. Writing one is all it takes to bring a new
+image set: list the subjects, and return a function that reads one of them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSlice:
+    """One image plane with its labels.
+
+    Attributes:
+        image: Intensities, shape ``(C, H, W)``, float32, scanner units.
+        labels: Class per pixel, shape ``(H, W)``, int64, as indices of the set's class names; None
+            where nobody has drawn any.
+        spacing_mm: Height (row) and width (column) of a pixel.
+        subject: Identifier to split by, so that no subject is in two folds.
+        name: Where it came from, for messages: ``"patient001 frame01 slice 3"``.
+    """
+
+    image: Tensor
+    labels: Tensor | None
+    spacing_mm: tuple[float, float]
+    subject: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Subjects of one image set, each read when it is asked for.
+
+    Attributes:
+        classes: Class names; the index is the label, the background comes first.
+        subjects: Sorted identifiers.
+        read_subject: Reads the slices of one subject.
+        split: Official split where the set has one, by fold: ``"train"``, ``"validation"``. A set
+            that has only ``"train"`` is split within it.
+    """
+
+    classes: tuple[str, ...]
+    subjects: tuple[str, ...]
+    read_subject: Callable[[str], list[ImageSlice]]
+    split: Mapping[str, tuple[str, ...]] | None = None
