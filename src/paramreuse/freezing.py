@@ -163,7 +163,7 @@ def record_tensors(model: nn.Module, keys: Iterable[str]) -> FrozenRecord:
         key: tensor.detach().to("cpu", copy=True)
         for key, tensor in _tensors_by_key(model, keys).items()
     }
-    return FrozenRecord(tensors, {key: _checksum(tensor) for key, tensor in tensors.items()})
+    return FrozenRecord(tensors, {key: checksum(tensor) for key, tensor in tensors.items()})
 
 
 def check_record(model: nn.Module, record: FrozenRecord, *, when: str) -> None:
@@ -180,7 +180,7 @@ def check_record(model: nn.Module, record: FrozenRecord, *, when: str) -> None:
     moved = []
     for key, tensor in _tensors_by_key(model, record.tensors).items():
         now = tensor.detach().to("cpu")
-        if _checksum(now) != record.checksums[key]:
+        if checksum(now) != record.checksums[key]:
             moved.append(f"{key!r} by {_largest_change(record.tensors[key], now)}")
     if moved:
         more = f" and {len(moved) - 10} more" if len(moved) > 10 else ""
@@ -281,7 +281,8 @@ def _freeze_all_statistics(
     )
 
 
-def _checksum(tensor: Tensor) -> str:
+def checksum(tensor: Tensor) -> str:
+    """Return the SHA-256 of a CPU tensor's bytes."""
     # A view as bytes needs at least one dimension and adjacent elements.
     flat = tensor.contiguous().reshape(-1)
     return hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).hexdigest()

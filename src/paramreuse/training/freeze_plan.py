@@ -1,0 +1,86 @@
+"""Freeze tensors in a Lightning training, and prove that they stayed as they were."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from paramreuse.errors import MissingExtraError, PlanError
+from paramreuse.freezing import FrozenRecord, check_record, freeze_tensors, record_tensors
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ImportError as error:
+    raise MissingExtraError(
+        'cannot train: lightning is not installed. Run: pip install "paramreuse[train]"'
+    ) from error
+
+
+class FreezePlan(Callback):  # type: ignore[misc]
+    """Lightning callback that freezes tensors and checks by hash that they hold still.
+
+    It freezes before the optimiser is made, so build the optimiser of parameters with
+    ``requires_grad`` (Lightning's own filter or ``trainable_parameters``). Checked after the first
+    training step, so that a mistake costs one batch and not a night, and when the fit ends.
+
+    Args:
+        keys: State dict keys of the network to freeze.
+        module: Dotted path of the network within the LightningModule, e.g. ``"backbone"``; found
+            by its keys when left out.
+
+    Raises:
+        PlanError: At setup, when no submodule has the keys.
+        FrozenTensorMovedError: In training, when a frozen tensor moved.
+
+    Example:
+        >>> Trainer(callbacks=[FreezePlan(["conv1.weight", "bn1.running_mean"])])  # doctest: +SKIP
+    """
+
+    def __init__(self, keys: Iterable[str], *, module: str | None = None) -> None:
+        self._keys = tuple(keys)
+        self._module = module
+        self._record: FrozenRecord | None = None
+        self._step_checked = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Freeze, before the optimiser is configured."""
+        if stage == "fit":
+            freeze_tensors(self._network(pl_module), self._keys)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freeze again: Trainer(sync_batchnorm=True) has made new layers since the setup."""
+        freeze_tensors(self._network(pl_module), self._keys)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the frozen tensors, those of a resumed checkpoint where there is one."""
+        self._record = record_tensors(self._network(pl_module), self._keys)
+        self._step_checked = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
+    ) -> None:
+        """Check once the optimiser has stepped for the first time."""
+        if not self._step_checked and trainer.global_step > 0:
+            self._step_checked = True
+            self._check(pl_module, when="in the first training step")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that nothing moved in the whole training."""
+        self._check(pl_module, when="in training")
+
+    def _check(self, pl_module: LightningModule, *, when: str) -> None:
+        if self._record is not None:
+            check_record(self._network(pl_module), self._record, when=when)
+
+    def _network(self, pl_module: nn.Module) -> nn.Module:
+        if self._module is not None:
+            return pl_module.get_submodule(self._module)
+        module: nn.Module
+        for _, module in pl_module.named_modules():
+            if set(self._keys) <= module.state_dict().keys():
+                return module
+        raise PlanError(
+            f"cannot freeze: no submodule of {type(pl_module).__name__} has all of the keys "
+            f"{sorted(self._keys)[:10]}. Name the submodule with module=, or use keys of its "
+            "state dict"
+        )

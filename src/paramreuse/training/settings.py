@@ -1,0 +1,131 @@
+"""How a training runs, and what comes out of it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from torch import nn
+
+from paramreuse.errors import ParamReuseError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Task: TypeAlias = Literal["segmentation", "autoencoder"]
+"""What a network is trained for; the papers' auto-encoder has the segmentation network's shape."""
+
+TASKS: tuple[Task, ...] = ("segmentation", "autoencoder")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+_AT_LEAST_ONE = ("epochs", "batch_size", "validate_every")
+_NOT_NEGATIVE = ("weight_decay", "cross_entropy_weight", "dice_weight")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How to train: AdamW with a one-cycle learning rate.
+
+    Source of the schedule: Smith and Topin (2019), arXiv 1708.07120.
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Images per step.
+        learning_rate: The largest of the cycle, reached after 30 % of the steps.
+        weight_decay: Of AdamW; decoupled from the gradient.
+        cross_entropy_weight: Weight of the cross-entropy in segmentation.
+        dice_weight: Weight of the Dice loss over the foreground classes in segmentation.
+        augment: Whether training images are augmented.
+        validate_every: Epochs between validations; the last epoch is always validated.
+        seed: Of batches, augmentation and dropout. The same seed on the same machine gives the
+            same weights, bit for bit.
+        device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or
+            ``"mps"``.
+        precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"`` (AMP), ``"64-true"``.
+        folder: Where ``last.ckpt`` is kept, written after every epoch. None keeps nothing.
+        resume: Whether to go on from ``last.ckpt`` where the folder has one.
+
+    Raises:
+        ParamReuseError: A value is out of range.
+    """
+
+    epochs: int = 40
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    cross_entropy_weight: float = 1.0
+    dice_weight: float = 1.0
+    augment: bool = True
+    validate_every: int = 1
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "32-true"
+    folder: Path | None = None
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in _AT_LEAST_ONE if getattr(self, name) < 1]
+        wrong += [name for name in _NOT_NEGATIVE if not getattr(self, name) >= 0]
+        if not 0 < self.learning_rate < math.inf:
+            wrong.append("learning_rate")
+        if self.cross_entropy_weight + self.dice_weight == 0:
+            wrong += ["cross_entropy_weight", "dice_weight"]
+        if self.precision not in PRECISIONS:
+            wrong.append("precision")
+        if wrong:
+            name = wrong[0]
+            expected = (
+                "at least 1"
+                if name in _AT_LEAST_ONE
+                else f"one of {PRECISIONS}"
+                if name == "precision"
+                else "a positive number, or one of the two loss weights positive"
+            )
+            raise ParamReuseError(
+                f"cannot train with {name}={getattr(self, name)!r}: expected {expected}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch of a training.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        train_loss: Mean loss per image of the training set, while it was trained.
+        validation_score: Mean over subjects of the mean foreground Dice (segmentation) or of minus
+            the mean squared error (auto-encoder); None where the epoch was not validated.
+        seconds: Wall time of the epoch, validation included.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_score: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingResult:
+    """A trained model and how it came about.
+
+    Attributes:
+        model: With the weights of the best epoch, in evaluation mode, on the device of the model
+            that was given.
+        history: One row per epoch, those before an interruption included.
+        best_epoch: Epoch with the highest validation score; the first of several.
+        best_score: That score.
+    """
+
+    model: nn.Module
+    history: tuple[EpochRow, ...]
+    best_epoch: int
+    best_score: float
+
+    def frame(self) -> "pd.DataFrame":
+        """Return the history with columns ``epoch train_loss validation_score seconds``."""
+        import pandas as pd
+
+        rows = [
+            (row.epoch, row.train_loss, row.validation_score, row.seconds) for row in self.history
+        ]
+        columns = ["epoch", "train_loss", "validation_score", "seconds"]
+        return pd.DataFrame(rows, columns=columns).astype({"validation_score": float})

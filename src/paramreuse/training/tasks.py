@@ -1,0 +1,120 @@
+"""What a network is trained for: the loss of a batch and the score of a validation set."""
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paramreuse.batches import Batches
+from paramreuse.errors import MissingExtraError, ModelError, ScoreError
+from paramreuse.scores import Dice, NegativeMSE, subject_means
+from paramreuse.training.settings import Task, TrainingSettings
+
+Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``(outputs, inputs, labels) -> loss``, a mean over the images of the batch."""
+
+
+def loss_of(task: Task, settings: TrainingSettings) -> Loss:
+    """Return the loss of a task.
+
+    Segmentation: cross-entropy over all classes plus Dice loss over the foreground classes, whose
+    sums run over the whole batch, since many slices lack a class. Auto-encoder: mean squared error
+    between every output channel and the image (arXiv 2008.03411: "each channel of the output is
+    the input image").
+
+    Raises:
+        MissingExtraError: MONAI is not installed.
+    """
+    if task == "autoencoder":
+        return lambda outputs, inputs, labels: F.mse_loss(
+            outputs.float(), reconstruction_target(inputs, outputs.shape[1])
+        )
+    try:
+        from monai.losses import DiceCELoss
+    except ImportError as error:
+        raise MissingExtraError(
+            'cannot train: monai is not installed. Run: pip install "paramreuse[train]"'
+        ) from error
+    dice_and_cross_entropy = DiceCELoss(
+        include_background=False,
+        to_onehot_y=True,
+        softmax=True,
+        batch=True,
+        lambda_ce=settings.cross_entropy_weight,
+        lambda_dice=settings.dice_weight,
+    )
+
+    def segmentation_loss(outputs: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
+        _check_segmentation(outputs, labels)
+        loss: Tensor = dice_and_cross_entropy(outputs.float(), labels.unsqueeze(1))
+        return loss
+
+    return segmentation_loss
+
+
+def reconstruction_target(inputs: Tensor, num_outputs: int) -> Tensor:
+    """Repeat the image over the output channels: output ``k`` shall be input ``k mod C``.
+
+    Args:
+        inputs: Shape ``(N, C, H, W)``.
+        num_outputs: Channels K of the network's output.
+
+    Returns:
+        Shape ``(N, K, H, W)``.
+    """
+    return inputs[:, torch.arange(num_outputs, device=inputs.device) % inputs.shape[1]]
+
+
+@torch.no_grad()
+def validation_score(network: nn.Module, batches: Batches, task: Task) -> float:
+    """Score a network in evaluation mode on the device it is on.
+
+    Segmentation: the mean foreground Dice of each subject over the classes that its labels
+    contain, then the mean over subjects. Auto-encoder: minus the mean squared error per subject,
+    then the mean.
+
+    Args:
+        network: In evaluation mode.
+        batches: ``(inputs, labels, subjects)``; an auto-encoder ignores the labels.
+        task: What the network is trained for.
+
+    Raises:
+        ScoreError: There is no batch, or no subject with a foreground class.
+    """
+    device = next(network.parameters()).device
+    score: Any = None
+    sums: dict[Hashable, Any] = {}
+    for inputs, labels, subjects in batches:
+        images = inputs.to(device)
+        outputs = network(images)
+        if task == "segmentation":
+            score = score or Dice(outputs.shape[1])
+            wanted = labels.to(device)
+        else:
+            score = score or NegativeMSE()
+            wanted = reconstruction_target(images, outputs.shape[1])
+        statistics = score.statistics(outputs.float(), wanted).cpu().numpy()
+        for subject, statistic in zip(subjects, statistics, strict=True):
+            sums[subject] = sums.get(subject, 0.0) + statistic
+    if score is None:
+        raise ScoreError("cannot validate: the validation set has no batch. Give it subjects")
+    means = subject_means(score.score(np.stack(list(sums.values()))), score.foreground)
+    if np.isnan(means).all():
+        raise ScoreError(
+            "cannot validate: no subject of the validation set has a foreground class in its "
+            "labels. Choose other validation subjects"
+        )
+    return float(np.nanmean(means))
+
+
+def _check_segmentation(outputs: Tensor, labels: Tensor) -> None:
+    fits = outputs.ndim == labels.ndim + 1 and outputs.shape[2:] == labels.shape[1:]
+    if not fits or outputs.shape[1] < 2:
+        raise ModelError(
+            f"cannot train segmentation with outputs of shape {tuple(outputs.shape)} and labels of "
+            f"shape {tuple(labels.shape)}: expected (N, K, H, W) with at least two classes K, and "
+            "(N, H, W). Build the network with num_classes, background included"
+        )
