@@ -110,6 +110,16 @@ def test_listing_reads_no_image(root: Path) -> None:
     assert len(read_acdc(root).subjects) == 2
 
 
+def test_text_under_the_name_of_an_uncompressed_volume_is_refused(root: Path) -> None:
+    patient = root / "training" / "patient001"
+    path = patient / "patient001_frame01.nii.gz"
+    path.unlink()
+    for content in (b"", b"not found", b"x" * 5000):
+        path.with_suffix("").write_bytes(content)
+        with pytest.raises(DataError, match=r"patient001_frame01\.nii: it is no whole NIfTI file"):
+            read_all(root)
+
+
 def test_slices_of_an_uncompressed_volume_are_read(root: Path) -> None:
     patient = root / "training" / "patient001"
     path = patient / "patient001_frame01.nii.gz"
@@ -158,9 +168,34 @@ def spoil_depth(patient: Path) -> None:
         write_volume(patient / f"patient001_frame01{end}.nii.gz", np.zeros((5, 7, 1), np.uint8))
 
 
-def spoil_gzip(patient: Path) -> None:
+def noisy(patient: Path) -> Path:
+    """A volume that gzip cannot shorten to less than a block."""
     path = patient / "patient001_frame01.nii.gz"
+    values = np.random.default_rng(0).integers(0, 1000, (40, 40, 3))
+    write_volume(path, values.astype(np.int16))
+    return path
+
+
+def spoil_header(patient: Path) -> None:
+    path = noisy(patient)
     path.write_bytes(path.read_bytes()[:60])
+
+
+def spoil_end(patient: Path) -> None:
+    path = noisy(patient)
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+def spoil_middle(patient: Path) -> None:
+    path = noisy(patient)
+    content = bytearray(path.read_bytes())
+    content[3000:3400] = bytes(400)
+    path.write_bytes(content)
+
+
+def spoil_checksum(patient: Path) -> None:
+    path = noisy(patient)
+    path.write_bytes(path.read_bytes()[:-8] + bytes(8))
 
 
 def spoil_bytes(patient: Path) -> None:
@@ -179,7 +214,10 @@ def spoil_bytes(patient: Path) -> None:
         (spoil_fraction, r"it holds the labels \[0.5\]"),
         (spoil_nan, "patient001_frame01.nii.gz: 1 voxels are NaN or infinite"),
         (spoil_depth, r"its shape is \(5, 7, 1\), expected .* two slices or more"),
-        (spoil_gzip, r"patient001_frame01.nii.gz: it is no whole NIfTI file \(.+\); copy the file"),
+        (spoil_header, r"frame01.nii.gz: it is no whole NIfTI file \(.+\); copy the file again"),
+        (spoil_end, r"patient001_frame01.nii.gz: it is no whole NIfTI file"),
+        (spoil_middle, r"patient001_frame01.nii.gz: it is no whole NIfTI file"),
+        (spoil_checksum, r"patient001_frame01.nii.gz: it is no whole NIfTI file"),
         (spoil_bytes, r"patient001_frame01.nii.gz: it is no whole NIfTI file"),
     ],
 )

@@ -42,6 +42,19 @@ def test_subjects_seeds_and_domains_differ() -> None:
     assert len({image.numpy().tobytes() for image in images}) == 12
 
 
+def test_domains_of_one_seed_hold_different_people() -> None:
+    def lv_areas_mm2(domain) -> np.ndarray:
+        phantom = read_phantom(domain=domain, subjects=6, slices=1)
+        slices = [phantom.read_subject(subject)[0] for subject in phantom.subjects]
+        return np.array(
+            [float((piece.labels == 3).sum()) * piece.spacing_mm[0] ** 2 for piece in slices]
+        )
+
+    # The same people would measure the same in both fields of view, but for rounding.
+    ratio = lv_areas_mm2("rvsc") / lv_areas_mm2("cine")
+    assert (np.abs(ratio - 1) > 0.05).sum() >= 4
+
+
 def test_reading_leaves_global_random_states_alone() -> None:
     before = random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state()
     phantom = read_phantom(subjects=1, slices=2, size=32)

@@ -139,11 +139,16 @@ def test_resampling_moves_image_and_labels_alike() -> None:
     assert centre(label) == pytest.approx(expected, abs=1.0)
 
 
-def test_labels_stay_whole_under_resampling() -> None:
-    phantom = read_phantom(subjects=1, slices=2, size=48)
-    prepared = prepare_subjects(phantom, phantom.subjects, size=64, spacing_mm=(2.1, 1.7))
+def test_no_label_arises_between_two_labels_under_resampling() -> None:
+    # Every second pixel 3, the others 0: averaging makes 1 and 2.
+    labels = 3 * (torch.arange(400).reshape(20, 20) % 2)
+    piece = image_slice(labels[None].float(), labels)
+    classes = ("background", "a", "b", "c")
+    prepared = prepare_subjects(
+        image_set(piece, classes=classes), ["p1"], size=12, spacing_mm=(1.3, 1.7)
+    )
 
-    assert prepared.labels.unique().tolist() == [0, 1, 2, 3]
+    assert prepared.labels.unique().tolist() == [0, 3]
 
 
 def test_images_have_mean_0_and_variance_1_whatever_the_scanners_gain() -> None:
@@ -215,6 +220,17 @@ def test_preparation_and_batches_leave_global_random_states_alone() -> None:
     prepared = prepare_subjects(phantom, phantom.subjects, size=32, spacing_mm=4.0)
     list(batches(prepared, 3))
     list(training_batches(prepared, 3, seed=0, epoch=0, augment=True))
+
+    assert states() == before
+
+
+def test_a_reader_that_draws_random_numbers_leaves_them_as_they_were() -> None:
+    def read(subject: str) -> list[ImageSlice]:
+        values = torch.rand(1, 8, 8) + random.random() + np.random.rand()  # noqa: S311
+        return [image_slice(values, None, subject=subject)]
+
+    before = states()
+    prepare_subjects(ImageSet(CLASSES, ("p1",), read), ["p1"], size=8)
 
     assert states() == before
 
@@ -322,6 +338,13 @@ def test_augmentation_repeats_itself_and_moves_labels_with_the_image() -> None:
     inside = labels == 3
     assert images[:, 0][inside].mean() > 0.9
     assert images[:, 0][~inside].mean() < 0.02
+
+
+def test_augmentation_makes_no_label_between_two_labels() -> None:
+    labels = 3 * (torch.arange(2 * 400).reshape(2, 20, 20) % 2)
+    _, turned = augment_batch(labels[:, None].float(), labels, rng=np.random.default_rng(0))
+
+    assert turned.unique().tolist() == [0, 3]
 
 
 def test_augmentation_of_a_wide_image_is_no_shear() -> None:

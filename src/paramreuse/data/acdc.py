@@ -9,6 +9,7 @@ Which frame is end-diastole and which end-systole is in ``Info.cfg`` alone: fram
 end-diastole, but not always (patient090: ED 4, ES 11).
 """
 
+import gzip
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -214,17 +215,24 @@ def _read_labels(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
 def _read_volume(path: Path) -> tuple[npt.NDArray[Any], tuple[float, float]]:
     """Return a volume ``(H, W, Z)`` and the height and width of its pixels in mm."""
     try:
-        import nibabel as nib
         from nibabel.filebasedimages import ImageFileError
+        from nibabel.nifti1 import Nifti1Image
+        from nibabel.spatialimages import HeaderDataError
+        from nibabel.wrapstruct import WrapStructError
     except ImportError as error:
         raise MissingExtraError(
             "reading NIfTI files needs nibabel: pip install 'paramreuse[train]'"
         ) from error
+    broken = (OSError, EOFError, ValueError, zlib.error)
     try:
-        image = nib.load(path)
+        # nibabel stops reading before gzip's checksum, so it would not notice a flipped bit.
+        content = path.read_bytes()
+        image = Nifti1Image.from_bytes(
+            gzip.decompress(content) if path.suffix == ".gz" else content
+        )
         volume = np.asarray(image.dataobj)
         zooms = tuple(float(zoom) for zoom in image.header.get_zooms()[:2])
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+    except (*broken, ImageFileError, HeaderDataError, WrapStructError) as error:
         raise DataError(
             f"cannot read {path}: it is no whole NIfTI file ({error}); copy the file again"
         ) from error

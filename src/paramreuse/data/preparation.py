@@ -38,8 +38,8 @@ class PreparedSet:
     """Slices of some subjects, all of one size, in memory.
 
     Attributes:
-        images: Shape ``(N, C, H, W)``, float32, mean 0 and variance 1 per slice and channel before
-            cropping.
+        images: Shape ``(N, C, H, W)``, float32, mean 0 and variance 1 per slice and channel
+            (padding aside).
         labels: Shape ``(N, H, W)``, int64; ``UNLABELLED`` all over where a slice has no labels.
         subjects: Subject of each slice.
         names: Where each slice came from, for messages.
@@ -129,10 +129,10 @@ def prepare_subjects(
 ) -> PreparedSet:
     """Read subjects and bring their slices to one size.
 
-    Per slice and channel: resample to ``spacing_mm`` (images bilinear, labels nearest), clip the
-    darkest and brightest 0.1 percent, subtract the mean and divide by the standard deviation (a
-    constant image becomes 0), crop or pad around the centre. Padding is 0: the mean in images,
-    background in labels.
+    Per slice and channel: resample to ``spacing_mm`` (images bilinear, labels nearest), crop around
+    the centre, clip the darkest and brightest 0.1 percent, subtract the mean and divide by the
+    standard deviation (a constant image becomes 0), pad around the centre. Padding is 0: the mean
+    in images, background in labels.
 
     Args:
         image_set: Where they are read from.
@@ -223,11 +223,12 @@ def _transform(size: tuple[int, int], spacing: Pair | None) -> Callable[..., Map
     )
     low, high = CLIPPED_PERCENT, 100.0 - CLIPPED_PERCENT
     steps = [
+        transforms.CenterSpatialCropd(keys, size, allow_missing_keys=True),
         transforms.ClipIntensityPercentilesd("images", low, high, channel_wise=True),
         # A constant image becomes exactly 0 here; its standard deviation might be a rounding error.
         transforms.ScaleIntensityd("images", minv=0.0, maxv=1.0, channel_wise=True),
         transforms.NormalizeIntensityd("images", channel_wise=True),
-        transforms.ResizeWithPadOrCropd(keys, size, allow_missing_keys=True),
+        transforms.SpatialPadd(keys, size, allow_missing_keys=True),
     ]
     return transforms.Compose(steps if spacing is None else [resample, *steps])
 
