@@ -40,11 +40,9 @@ def small_net() -> nn.Module:
 
 
 def optimiser_state() -> object:
-    layer = nn.Linear(2, 2)
-    optimiser = torch.optim.Adam(layer.parameters())
-    layer(torch.ones(1, 2)).sum().backward()
-    optimiser.step()
-    return optimiser.state_dict()
+    """Write out what torch.optim.Adam.state_dict() holds; making one takes a second."""
+    moments = {"step": torch.tensor(1.0), "exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2)}
+    return {"state": {0: moments}, "param_groups": [{"lr": 0.001, "params": [0]}]}
 
 
 def wrong(state: State) -> State:
@@ -154,6 +152,7 @@ def test_a_compiled_part_inside_a_model_is_read_by_its_own_name(tmp_path: Path) 
     assert list(read_checkpoint(tmp_path / "a")) == ["enc.weight", "head.bias"]
 
 
+@pytest.mark.slow  # torch.compile imports for a second
 def test_a_real_compiled_model_takes_a_plain_state_dict() -> None:
     compiled = torch.compile(small_net())
 
@@ -184,6 +183,19 @@ def test_state_dicts_without_a_usual_name_are_not_guessed_between(tmp_path: Path
     assert read_checkpoint(tmp_path / "c.pt", entry="decoder").nesting == "decoder"
     with pytest.raises(CheckpointError, match=r"entry 'ema' .*'decoder', 'encoder'"):
         read_checkpoint(tmp_path / "c.pt", entry="ema")
+
+
+def test_of_two_unusual_names_the_average_comes_last(tmp_path: Path) -> None:
+    torch.save({"unet_ema": {"w": torch.ones(1)}, "unet": {"w": torch.zeros(1)}}, tmp_path / "c.pt")
+
+    assert read_checkpoint(tmp_path / "c.pt").nesting == "unet"
+
+
+def test_optimisers_are_passed_over_whatever_they_are_called(tmp_path: Path) -> None:
+    adam = {"state": {"w": {"exp_avg": torch.ones(1)}}, "param_groups": []}
+    torch.save({"adam": adam, "model": {"w": torch.ones(1)}}, tmp_path / "c.pt")
+
+    assert read_checkpoint(tmp_path / "c.pt").entries == ()
 
 
 def test_a_lightning_checkpoint_with_its_callbacks_gives_the_network(tmp_path: Path) -> None:

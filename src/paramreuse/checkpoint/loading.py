@@ -56,7 +56,7 @@ def load_checkpoint(
     slots = _slots(model)
     match = match_keys(source.keys, slots)
     rows = _rows(slots, source, match)
-    _refuse_nothing_loaded(rows, slots, source)
+    _refuse_nothing_loaded(rows, list(slots), source, match)
     if strict:
         _refuse_incomplete(rows, source.label)
     names = {row.key: match.pairs[row.key] for row in rows if _is_written(row)}
@@ -251,7 +251,9 @@ def _refuse_incomplete(rows: Iterable[LoadRow], label: str) -> None:
         )
 
 
-def _refuse_nothing_loaded(rows: list[LoadRow], slots: Iterable[str], source: _Source) -> None:
+def _refuse_nothing_loaded(
+    rows: list[LoadRow], target: list[str], source: _Source, match: KeyMatch
+) -> None:
     """Refuse to load nothing, and name the likely cause."""
     if any(row.status.is_loaded for row in rows):
         return
@@ -263,8 +265,13 @@ def _refuse_nothing_loaded(rows: list[LoadRow], slots: Iterable[str], source: _S
             f"{example.target_shape}, the checkpoint {example.source_shape}. Build the model with "
             "the widths and channels of the checkpoint."
         )
+    elif match.also:
+        cause = (
+            f"its keys fit equally well with the prefixes {cut_at_ten(match.also)}. Choose one, as "
+            'with rename={"net1.": ""} to take it off or rename={"": "net1."} to put it on.'
+        )
     else:
-        cause = _names_differ(source, list(slots))
+        cause = _names_differ(source, target)
     raise CheckpointError(f"cannot load {source.label}: no tensor fits the model; {cause}")
 
 

@@ -86,7 +86,8 @@ def rename_keys(keys: Sequence[str], rename: Mapping[str, str] | None) -> dict[s
 
     Args:
         keys: Keys to rename.
-        rename: Prefix to prefix, ``{"encoder.": "backbone."}``, or a regular expression marked
+        rename: Prefix to prefix, ``{"encoder.": "backbone."}`` (an empty one to put it before
+            every key), or a regular expression marked
             ``re:``, ``{r"re:^block(\d+)\.": r"stage\1."}``. Rules apply in their order, each to
             what the one before left.
 
@@ -140,7 +141,7 @@ class KeyMatch:
         pairs: Target key to source key, in the order of the target.
         removed: Prefix taken off the source's keys, e.g. ``"backbone."``.
         added: Prefix put before them instead.
-        also: Other source prefixes that fit equally well, e.g. ``("ema_model.",)``.
+        also: Other prefixes that fit equally well, e.g. ``("ema_model.",)``.
     """
 
     pairs: Mapping[str, str]
@@ -149,24 +150,24 @@ class KeyMatch:
     also: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        also = f"; {cut_at_ten(self.also)} would fit as well" if self.also else ""
         if not self.removed and not self.added:
-            text = "keys as they are"
-        elif self.removed and self.added:
-            text = f"prefix {self.removed!r} of the source read as {self.added!r}"
-        elif self.removed:
-            text = f"prefix {self.removed!r} removed from the source's keys"
-        else:
-            text = f"prefix {self.added!r} added to the source's keys"
-        return f"{text} ({cut_at_ten(self.also)} would fit as well)" if self.also else text
+            return f"keys as they are{also}"
+        if self.removed and self.added:
+            return f"prefix {self.removed!r} of the source read as {self.added!r}{also}"
+        if self.removed:
+            return f"prefix {self.removed!r} removed from the source's keys{also}"
+        return f"prefix {self.added!r} added to the source's keys{also}"
 
 
 def match_keys(source_keys: Iterable[str], target_keys: Iterable[str]) -> KeyMatch:
     """Find the change of prefix that brings most source keys onto target keys.
 
     Works both ways (``backbone.conv1.weight`` onto ``conv1.weight`` and back) and from one prefix
-    to another. The keys as they are win a tie; after them the copy that is not a moving average,
-    then the shortest change. A changed prefix must place at least half of the keys of the smaller
-    side: less is chance, since ``0.weight`` is found in every network.
+    to another. The keys as they are win a tie, and of two copies the one that is not a moving
+    average; where several changes fit equally well, as for ``net1.`` and ``net2.``, none is made.
+    A changed prefix must place at least half of the keys of the smaller side: less is chance,
+    since ``0.weight`` is found in every network.
 
     Args:
         source_keys: Keys of the checkpoint.
@@ -184,24 +185,25 @@ def match_keys(source_keys: Iterable[str], target_keys: Iterable[str]) -> KeyMat
     as_they_are = len(found.keys() & wanted.keys())
     enough = max(as_they_are + 1, (min(len(found), len(wanted)) + 1) // 2)
     best = max(votes.values(), default=0)
-    if best < enough:
+    ties = sorted(pair for pair, count in votes.items() if count == best >= enough)
+    trained = [pair for pair in ties if not holds_average(pair[0])] or ties
+    if len(trained) != 1:
         pairs = {wanted[name]: found[name] for name in wanted if name in found}
-        return KeyMatch(pairs, source.prefix, target.prefix)
-    ties = sorted((pair for pair, count in votes.items() if count == best), key=_simplicity)
-    removed, added = ties[0]
+        return KeyMatch(pairs, source.prefix, target.prefix, tuple(_named(tie) for tie in ties))
+    removed, added = trained[0]
     names = {name: added + name[len(removed) :] for name in found if name.startswith(removed)}
     placed = {new: name for name, new in names.items() if new in wanted}
     # A key that lacks the prefix keeps its name, where that place is still free.
     used = set(placed.values())
     placed |= {n: n for n in found if n in wanted and n not in placed and n not in used}
     pairs = {wanted[name]: found[placed[name]] for name in wanted if name in placed}
-    also = tuple(pair[0] for pair in ties[1:] if pair[1] == added)
+    also = tuple(_named(tie) for tie in ties if tie != trained[0])
     return KeyMatch(pairs, source.prefix + removed, target.prefix + added, also)
 
 
-def _simplicity(pair: tuple[str, str]) -> tuple[bool, int, tuple[str, str]]:
-    removed, added = pair
-    return holds_average(removed) or holds_average(added), len(removed) + len(added), pair
+def _named(change: tuple[str, str]) -> str:
+    removed, added = change
+    return f"{removed} read as {added}" if removed and added else removed or added
 
 
 def _prefix_votes(source: Iterable[str], target: Iterable[str]) -> Counter[tuple[str, str]]:
