@@ -63,7 +63,7 @@ def _checked(index: int, item: object) -> Batch:
             f"batch {index} cannot be used: expected inputs and labels as tensors, got "
             f"{type(inputs).__name__} and {type(labels).__name__}"
         )
-    ids = tuple(subjects.tolist() if isinstance(subjects, Tensor) else subjects)
+    ids = tuple(s.item() if isinstance(s, Tensor) else s for s in subjects)
     if not len(inputs) == len(labels) == len(ids) or not ids:
         raise ScoreError(
             f"batch {index} cannot be used: {len(inputs)} inputs, {len(labels)} labels and "

@@ -7,6 +7,8 @@ Array = NDArray[np.float64]
 
 RESAMPLES = 5000
 _COLUMNS_AT_ONCE = 256
+_WEIGHTS_AT_ONCE = 2**23
+"""How many resampling weights are held at a time: 64 MB, however many the subjects are."""
 
 
 def bootstrap_interval(
@@ -26,21 +28,31 @@ def bootstrap_interval(
         Lower and upper ends, shape ``(M,)`` each; NaN where fewer than two subjects count, since
         one subject says nothing about the spread between subjects.
     """
-    num_subjects, num_columns = values.shape
-    low, high = np.full((2, num_columns), np.nan)
+    low, high = np.full((2, values.shape[1]), np.nan)
     counted = np.isfinite(values)
     enough = np.flatnonzero(counted.sum(axis=0) >= 2)
     if not len(enough):
         return low, high
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(num_subjects, np.full(num_subjects, 1 / num_subjects), RESAMPLES)
-    weights = weights.astype(np.float64)
+    means = _resampled_means(values[:, enough], np.random.default_rng(seed))
     tail = 50 * (1 - confidence)
-    filled = np.where(counted, values, 0.0)
     for start in range(0, len(enough), _COLUMNS_AT_ONCE):
-        columns = enough[start : start + _COLUMNS_AT_ONCE]
-        totals = weights @ filled[:, columns]
-        counts = weights @ counted[:, columns].astype(np.float64)
-        means = np.divide(totals, counts, out=np.full(totals.shape, np.nan), where=counts > 0)
-        low[columns], high[columns] = np.nanpercentile(means, [tail, 100 - tail], axis=0)
+        part = slice(start, start + _COLUMNS_AT_ONCE)
+        ends = np.nanpercentile(means[:, part], [tail, 100 - tail], axis=0)
+        low[enough[part]], high[enough[part]] = ends
     return low, high
+
+
+def _resampled_means(values: Array, rng: np.random.Generator) -> Array:
+    """Return each column's mean over the subjects of each resample, shape ``(RESAMPLES, M)``."""
+    num_subjects, num_columns = values.shape
+    counted = np.isfinite(values).astype(np.float64)
+    filled = np.where(counted > 0, values, 0.0)
+    means = np.full((RESAMPLES, num_columns), np.nan)
+    rows = max(1, _WEIGHTS_AT_ONCE // num_subjects)
+    for start in range(0, RESAMPLES, rows):
+        part = means[start : start + rows]
+        chances = np.full(num_subjects, 1 / num_subjects)
+        weights = rng.multinomial(num_subjects, chances, len(part)).astype(np.float64)
+        counts = weights @ counted
+        np.divide(weights @ filled, counts, out=part, where=counts > 0)
+    return means

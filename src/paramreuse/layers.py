@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from paramreuse.errors import ModelError
+from paramreuse.untouched import untouched_random_state
 
 
 class Kind(StrEnum):
@@ -163,7 +164,8 @@ def _refuse_lazy(path: str, held: Mapping[str, Tensor]) -> None:
 
 
 def _bare_kind(name: str) -> Kind:
-    return Kind.B if name.rsplit("_", maxsplit=1)[-1] in {"bias", "b"} else Kind.W
+    words = name.split("_")
+    return Kind.B if words[0] == "bias" or words[-1] in {"bias", "b"} else Kind.W
 
 
 def layers_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[LayerTensors]:
@@ -181,7 +183,7 @@ def layers_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[LayerTe
         path, _, attribute = key.rpartition(".")
         grouped.setdefault(path, {})[attribute] = shape
     for path, held in grouped.items():
-        kinds = _kinds_of_names(held)
+        kinds = _kinds_of_names(path, held)
         if kinds:
             yield LayerTensors(path, _family_of_names(path, held, kinds), kinds)
         claimed = {name for _, name in kinds}
@@ -190,9 +192,11 @@ def layers_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[LayerTe
                 yield LayerTensors(path, "other", ((_bare_kind(name), name),))
 
 
-def _kinds_of_names(held: Mapping[str, tuple[int, ...]]) -> tuple[tuple[Kind, str], ...]:
+def _kinds_of_names(path: str, held: Mapping[str, tuple[int, ...]]) -> tuple[tuple[Kind, str], ...]:
     if "in_proj_weight" in held:
         roles = {Kind.W: "in_proj_weight", Kind.B: "in_proj_bias"}
+    elif _is_activation(path, held):
+        return ()
     elif "running_mean" in held or len(held.get("weight", ())) == 1:
         roles = _NORM_ATTRIBUTES
     elif "weight" in held:
@@ -200,6 +204,14 @@ def _kinds_of_names(held: Mapping[str, tuple[int, ...]]) -> tuple[tuple[Kind, st
     else:
         return ()
     return tuple((kind, roles[kind]) for kind in Kind if roles.get(kind) in held)
+
+
+def _is_activation(path: str, held: Mapping[str, tuple[int, ...]]) -> bool:
+    """Tell the slopes of a PReLU, commonly one for all channels, from the weight of a norm."""
+    last = path.rpartition(".")[2].lower()
+    return held.keys() == {"weight"} and (
+        held["weight"] == (1,) or "relu" in last or last.startswith("act")
+    )
 
 
 def _family_of_names(
@@ -228,7 +240,8 @@ def execution_order(model: nn.Module, example_input: Tensor) -> dict[str, int]:
         example_input: One batch, shape ``(N, C, H, W)`` or whatever the network takes.
 
     Returns:
-        Rank by path, for the modules that ran.
+        Rank by path, for the modules that ran. The out-projection of an attention layer counts
+        with the layer, which uses its tensors without calling it.
     """
     twin = deepcopy(model).eval()
     ranks: dict[str, int] = {}
@@ -242,6 +255,9 @@ def execution_order(model: nn.Module, example_input: Tensor) -> dict[str, int]:
 
     for path, module in twin.named_modules():
         module.register_forward_pre_hook(remember(path))
-    with torch.no_grad():
+    with torch.no_grad(), untouched_random_state():
         twin(example_input)
+    for path, module in twin.named_modules():
+        if isinstance(module, nn.MultiheadAttention) and path in ranks:
+            ranks.setdefault(key_of(path, "out_proj"), ranks[path])
     return ranks

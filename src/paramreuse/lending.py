@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from paramreuse.checkpoint import Checkpoint, read_checkpoint
 from paramreuse.checkpoint.names import match_keys
+from paramreuse.errors import ModelError
 
 Weights: TypeAlias = nn.Module | Mapping[str, Tensor] | str | PathLike[str]
 """A model, a state dict, or the path of a checkpoint."""
@@ -22,12 +23,30 @@ def tensors_of(weights: Weights) -> Mapping[str, Tensor]:
 
     Raises:
         CheckpointError: The file holds no tensors that can be read safely.
+        ModelError: It is none of the three, or a mapping to something other than tensors.
     """
     if isinstance(weights, nn.Module):
-        return {key: t.detach() for key, t in weights.state_dict(keep_vars=True).items()}
+        held = weights.state_dict(keep_vars=True).items()
+        return {key: t.detach() for key, t in held if isinstance(t, Tensor)}
     if isinstance(weights, str | PathLike):
         return read_checkpoint(weights)
+    if isinstance(weights, Checkpoint | Lent):
+        return weights
+    _require_tensors(weights)
     return weights
+
+
+def _require_tensors(weights: object) -> None:
+    expected = "expected a model, a state dict (str to tensor) or the path of a checkpoint"
+    if not isinstance(weights, Mapping):
+        raise ModelError(f"cannot read tensors from a {type(weights).__name__}: {expected}")
+    strange = [key for key, t in weights.items() if not isinstance(t, Tensor)]
+    if strange:
+        raise ModelError(
+            f"cannot read a state dict: {strange[0]!r} holds a "
+            f"{type(weights[strange[0]]).__name__}, {expected}. If the dict is a whole checkpoint, "
+            "give the part that holds the tensors, e.g. checkpoint['state_dict']"
+        )
 
 
 def shape_in(tensors: Mapping[str, Tensor], key: str) -> tuple[int, ...]:

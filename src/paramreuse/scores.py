@@ -48,7 +48,7 @@ def subject_means(scores: Array, foreground: Sequence[bool]) -> Array:
     chosen = scores[..., np.asarray(foreground, dtype=bool)]
     counts = np.isfinite(chosen).sum(axis=-1)
     sums = np.where(np.isfinite(chosen), chosen, 0.0).sum(axis=-1)
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return _divide(sums, counts, counts > 0)
 
 
 def _class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class _Overlap:
             Intersection, predicted and labelled pixels, shape ``(N, K, 3)``, float64.
 
         Raises:
-            ScoreError: Shapes do not fit, or a label is not below K.
+            ScoreError: Shapes do not fit, labels are no integers, or one is not below K.
         """
         num_classes = len(self.classes)
         _check_shapes(outputs, labels, num_classes)
@@ -103,6 +103,11 @@ class _Overlap:
 
 def _confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Count pixels by label (rows) and prediction (columns), shape ``(N, K, K)``, int64."""
+    if labels.is_floating_point() or labels.is_complex():
+        raise ScoreError(
+            f"cannot score: the labels are {labels.dtype}, expected integers, the class of each "
+            "pixel. Convert them with labels.long()"
+        )
     if labels.numel() and int(labels.max()) >= num_classes:
         raise ScoreError(
             f"cannot score: a label is {int(labels.max())}, expected less than the number of "
@@ -171,8 +176,8 @@ class Accuracy:
         num_classes = len(self.classes)
         _check_shapes(outputs, labels, num_classes)
         predicted = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
-        flat = (t.reshape(len(labels), -1) for t in (predicted, labels))
-        counts = _confusion(*flat, num_classes)
+        rows = len(labels)
+        counts = _confusion(predicted.reshape(rows, -1), labels.reshape(rows, -1), num_classes)
         return torch.stack([counts.diagonal(dim1=1, dim2=2), counts.sum(2)], dim=-1).double()
 
     def score(self, statistics: Array) -> Array:
@@ -194,12 +199,14 @@ class NegativeMSE:
     def statistics(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the sum of squared errors and the number of values, shape ``(N, 1, 2)``."""
         wanted = labels if labels.ndim == outputs.ndim else labels[:, None]
-        if wanted.shape[2:] != outputs.shape[2:] or wanted.shape[1] not in (1, outputs.shape[1]):
+        channels_fit = wanted.shape[1:2] in (outputs.shape[1:2], (1,))
+        rest_fits = wanted.shape[2:] == outputs.shape[2:] and len(wanted) == len(outputs)
+        if not channels_fit or not rest_fits:
             raise ScoreError(
                 f"cannot compare outputs of shape {tuple(outputs.shape)} with labels of shape "
                 f"{tuple(labels.shape)}: expected the same shape, or labels without channels"
             )
-        squares = (outputs.double() - wanted.double()).square().flatten(1)
+        squares = (outputs.double() - wanted.double()).square().reshape(len(outputs), -1)
         counts = torch.full_like(squares[:, 0], squares.shape[1])
         return torch.stack([squares.sum(1), counts], dim=-1)[:, None]
 
@@ -210,4 +217,6 @@ class NegativeMSE:
 
 
 def _divide(numerator: Array, denominator: Array, counts: NDArray[np.bool_]) -> Array:
-    return np.divide(numerator, denominator, out=np.full(counts.shape, np.nan), where=counts)
+    quotient = np.full(counts.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=counts)
+    return quotient

@@ -6,6 +6,7 @@ A *kind* is the role of a tensor in its layer, a *layer* a number within a famil
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -141,7 +142,8 @@ def sites_of(
         target: Model, state dict or checkpoint path. Without a model the layers are told from keys
             and shapes.
         example_input: One batch for the network. With it layers are numbered in the order in which
-            they are executed, without it in the order in which they were registered.
+            they are executed, without it in the order in which they were registered. A layer that
+            the example does not reach (a head used in training only) is not the output layer.
         kinds_of: Role of each tensor of a layer; wrap the default to teach it a layer of yours.
 
     Returns:
@@ -155,23 +157,24 @@ def sites_of(
         shapes = _shapes(tensors_of(target))
         return _number(list(layers_of_tensors(shapes)), shapes, {})
     layers = list(layers_of_module(target, kinds_of))
+    ranks: dict[str, int] = {}
     if example_input is not None:
         ranks = execution_order(target, example_input)
         layers.sort(key=lambda layer: ranks.get(layer.path, len(ranks)))
-    state = tensors_of(target)
-    return _number(layers, _shapes(state), _aliases(state))
+    return _number(layers, _shapes(tensors_of(target)), _aliases(target), ranks)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: shape_in(tensors, key) for key in tensors if is_swappable(dtype_in(tensors, key))}
 
 
-def _aliases(state: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
+def _aliases(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Return, per first key of a tensor, the further keys under which it stands."""
     keys_by_place: dict[tuple[object, ...], list[str]] = {}
-    for key, t in state.items():
-        if t.numel() and not t.is_meta:
-            place = (t.device, t.data_ptr(), tuple(t.shape), tuple(t.stride()))
+    for key, t in model.state_dict(keep_vars=True).items():
+        if isinstance(t, Tensor):
+            nowhere = t.is_meta or not t.numel()
+            place = (id(t) if nowhere else t.data_ptr(), t.device, t.shape, t.stride())
             keys_by_place.setdefault(place, []).append(key)
     return {keys[0]: tuple(keys[1:]) for keys in keys_by_place.values()}
 
@@ -180,6 +183,7 @@ def _number(
     layers: Sequence[LayerTensors],
     shapes: Mapping[str, tuple[int, ...]],
     aliases: Mapping[str, tuple[str, ...]],
+    ranks: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Site]:
     tied = {key for further in aliases.values() for key in further}
     kept = [
@@ -188,7 +192,8 @@ def _number(
         if (kinds := [(k, a) for k, a in layer.kinds if _counts(layer.path, a, shapes, tied)])
     ]
     kernels = [index for index, (layer, _) in enumerate(kept) if layer.family in KERNEL_FAMILIES]
-    output = kernels[-1] if kernels else None
+    reached = [index for index in kernels if kept[index][0].path in ranks]
+    output = max(reached or kernels, default=None)
     numbers: dict[str, int] = {}
     sites: list[Site] = []
     for index, (layer, kinds) in enumerate(kept):

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, SiteMismatchError
-from paramreuse.layers import KERNEL_FAMILIES, Kind
+from paramreuse.layers import KERNEL_FAMILIES, Kind, kinds_of_torch_layer
 from paramreuse.lending import Weights, lend
 from paramreuse.sites import Site, Unit, source_key, units_of
 
 SOURCE = "source"
 """Replacement by the source's own tensor; every other replacement is a control."""
+
+
+_NORM_STARTS = {Kind.RM: 0.0, Kind.RV: 1.0, Kind.RW: 1.0, Kind.RB: 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,11 @@ class Swap:
         return frozenset(site.key for site in self.sites)
 
 
-Controls: TypeAlias = "Sequence[str | Weights] | Mapping[str, Weights]"
+Controls: TypeAlias = "str | nn.Module | Sequence[str | Weights] | Mapping[str, Weights]"
 """Names of controls, models as further controls, or models by names of your own."""
+
+RANDOM_CONTROLS = ("shuffled", "reinit")
+"""Controls that need no further model."""
 
 SwapChoice: TypeAlias = str | Swap | Site | Sequence["str | Swap | Site | Sequence[Site]"]
 """A name as in ``SWAP_SETS``, a swap, a site, or a sequence of these and of site sets."""
@@ -93,7 +99,7 @@ def block_swaps(sites: Sequence[Site]) -> list[Swap]:
         block = _parent(site.path)
         if _parent(block) in parents and "." in block:
             block = _parent(block)
-        grouped.setdefault(block or site.path, []).append(site)
+        grouped.setdefault(block or site.path or site.attribute, []).append(site)
     return [Swap(f"block {path}", tuple(held), held[0]) for path, held in grouped.items()]
 
 
@@ -134,17 +140,17 @@ def make_swaps(sites: Sequence[Site], choice: SwapChoice = "single") -> list[Swa
     Args:
         sites: Sites that may be swapped, front to back.
         choice: ``"single"``, ``"pair"``, ``"layer"``, ``"block"``, ``"prefix"`` or ``"suffix"``; a
-            swap; a site; or a sequence of these and of sets of sites.
+            swap; a site; or a sequence of these and of sets of sites. Sites are known by their
+            key and get the numbers that they have in ``sites``.
 
     Raises:
         SiteMismatchError: A name is unknown, a set is empty, or a site is not among ``sites``.
     """
     entries = [choice] if isinstance(choice, str | Swap | Site) else list(choice)
-    known = set(sites)
+    known = {site.key: site for site in sites}
     swaps: dict[str, Swap] = {}
     for entry in entries:
-        for swap in _expand(sites, entry):
-            _check_known(swap, known)
+        for swap in _expand(known, entry):
             if swaps.setdefault(swap.name, swap).keys != swap.keys:
                 raise SiteMismatchError(f"two swaps of different sites are called {swap.name!r}")
     if not swaps:
@@ -152,30 +158,34 @@ def make_swaps(sites: Sequence[Site], choice: SwapChoice = "single") -> list[Swa
     return list(swaps.values())
 
 
-def _expand(sites: Sequence[Site], entry: str | Swap | Site | Sequence[Site]) -> list[Swap]:
+def _expand(known: Mapping[str, Site], entry: str | Swap | Site | Sequence[Site]) -> list[Swap]:
     if isinstance(entry, Swap):
-        return [entry]
+        (anchor,) = _known_sites(known, [entry.anchor])
+        return [Swap(entry.name, _known_sites(known, entry.sites), anchor)]
     if isinstance(entry, Site):
-        return single_swaps([entry])
+        return single_swaps(_known_sites(known, [entry]))
     if not isinstance(entry, str):
-        held = tuple(entry)
-        if not held:
-            raise SiteMismatchError("cannot swap an empty set of sites")
+        held = _known_sites(known, entry)
         return [Swap("+".join(site.name for site in held), held, held[0])]
     if entry not in SWAP_SETS:
         raise SiteMismatchError(
             f"unknown set of swaps {entry!r}: expected one of {list(SWAP_SETS)}, or sets of sites"
         )
-    return SWAP_SETS[entry](sites)
+    return SWAP_SETS[entry](list(known.values()))
 
 
-def _check_known(swap: Swap, known: set[Site]) -> None:
-    strangers = [site.key for site in swap.sites if site not in known]
-    if strangers:
+def _known_sites(known: Mapping[str, Site], wanted: Iterable[Site]) -> tuple[Site, ...]:
+    """Find sites by key, since their numbers differ where layers were counted in another order."""
+    held = tuple(wanted)
+    strangers = [site.key for site in held if site.key not in known]
+    if strangers or not held:
         raise SiteMismatchError(
-            f"cannot swap {swap.name}: {strangers[:10]} is not among the sites that target and "
-            "source share. match_sites(target, source) lists those"
+            f"cannot swap {strangers[:10]}: not among the sites that target and source share. "
+            "match_sites(target, source) lists those"
+            if strangers
+            else "cannot swap an empty set of sites"
         )
+    return tuple(known[site.key] for site in held)
 
 
 def seed_of(seed: int, *words: str) -> int:
@@ -205,22 +215,26 @@ def reinitialised(layer: nn.Module, attribute: str, *, seed: int) -> Tensor:
         seed: Seed of the draw; the global random state is the same afterwards.
 
     Returns:
-        Tensor of the attribute's shape, on the CPU. A parameter of a module without
-        ``reset_parameters`` is drawn from a normal distribution with its own mean and deviation.
+        Tensor of the attribute's shape, on the CPU. A layer that cannot draw anew (it has no
+        ``reset_parameters``) gets 0 or 1 for what a normalisation holds, as PyTorch's layers
+        start, and else normally distributed values with the mean and deviation of its own.
     """
     held: Tensor = getattr(layer, attribute)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        reset = getattr(layer, "reset_parameters", None)
-        if not callable(reset):
-            values = held.detach().float()
-            spread = values.std() if values.numel() > 1 else values.abs().mean()
-            return torch.randn(held.shape) * spread.cpu() + values.mean().cpu()
-        twin = deepcopy(layer).cpu()
-        if isinstance(twin, nn.modules.batchnorm._NormBase):
-            twin.reset_running_stats()
-        twin.reset_parameters()  # type: ignore[operator]
-    return getattr(twin, attribute).detach()  # type: ignore[no-any-return]
+        # Not torch.manual_seed, which would seed the generators of all devices as well.
+        torch.default_generator.manual_seed(seed)
+        names = ("reset_parameters", "_reset_parameters")
+        reset = next((name for name in names if callable(getattr(layer, name, None))), None)
+        if reset is not None:
+            twin = deepcopy(layer).cpu()
+            getattr(twin, reset)()
+            return getattr(twin, attribute).detach()  # type: ignore[no-any-return]
+        kind = {name: kind for kind, name in kinds_of_torch_layer(layer).items()}.get(attribute)
+        if kind in _NORM_STARTS:
+            return torch.full(held.shape, _NORM_STARTS[kind])
+        values = held.detach().cpu().float()
+        spread = values.std() if values.numel() > 1 else values.abs().mean()
+        return torch.randn(held.shape) * spread + values.mean()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -304,10 +318,12 @@ def replacements_for(
     """
     names: list[str] = []
     models: dict[str, Mapping[str, Tensor]] = {}
+    if isinstance(controls, str | nn.Module):
+        controls = (controls,)
     given = controls.items() if isinstance(controls, Mapping) else ((None, c) for c in controls)
     for label, control in given:
-        if label is None and isinstance(control, str):
-            if control not in ("shuffled", "reinit"):
+        if isinstance(control, str) and (label is None or label == control):
+            if control not in RANDOM_CONTROLS:
                 raise ModelError(
                     f"unknown control {control!r}: expected 'shuffled', 'reinit' or a model"
                 )
@@ -316,8 +332,11 @@ def replacements_for(
         name = label or ("model" if not models else f"model {len(models) + 1}")
         models[name] = lend(target, control)
         names.append(name)
-    if len(set(names)) != len(names) or SOURCE in names:
-        raise ModelError(f"controls need different names other than 'source': got {names!r}")
+    if len(set(names)) != len(names) or SOURCE in names or models.keys() & set(RANDOM_CONTROLS):
+        raise ModelError(
+            f"controls need different names, models none of {[SOURCE, *RANDOM_CONTROLS]}: got "
+            f"{names!r}"
+        )
     return Replacements(target, source, tuple(names), models, seed)
 
 
