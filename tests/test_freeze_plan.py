@@ -10,6 +10,9 @@ from torch.utils.data import DataLoader
 
 from paramreuse.errors import FrozenTensorMovedError, PlanError
 from paramreuse.freezing import frozen_keys
+from paramreuse.layers import Kind
+from paramreuse.plan import Action, Plan, PlanEntry
+from paramreuse.sites import Site
 
 lightning = pytest.importorskip("lightning.pytorch")
 freeze_plan = pytest.importorskip("paramreuse.training.freeze_plan")
@@ -22,6 +25,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
 ]
 
+NORM_TENSORS = (
+    (Kind.RM, "running_mean"),
+    (Kind.RV, "running_var"),
+    (Kind.RW, "weight"),
+    (Kind.RB, "bias"),
+)
 KEYS = ("0.weight", "1.weight", "1.bias", "1.running_mean", "1.running_var")
 
 
@@ -81,6 +90,25 @@ def test_frozen_tensors_hold_in_a_callers_own_training(options: dict[str, Any]) 
     assert module.num_optimised == 3
     assert not torch.equal(module.head.weight, before.head.weight)
     assert frozen_keys(module.backbone) == KEYS
+
+
+def test_a_plan_freezes_what_it_loads_in_freeze_mode_and_never_what_it_trains() -> None:
+    norm = [Site(1, "1", kind, name, (3,)) for kind, name in NORM_TENSORS]
+    actions = (Action.LOAD, Action.FREEZE, Action.TRAIN, Action.LEAVE)
+    entries = [PlanEntry(site, action) for site, action in zip(norm, actions, strict=True)]
+    frozen = {}
+
+    for mode in ("freeze", "finetune"):
+        module = Segmenter()
+        fit(module, freeze_plan.FreezePlan(Plan(tuple(entries)), mode=mode))
+        frozen[mode] = frozen_keys(module.backbone)
+
+    assert frozen == {
+        "freeze": ("1.running_mean", "1.running_var"),
+        "finetune": ("1.running_var",),
+    }
+    with pytest.raises(PlanError, match="unknown mode 'thaw'"):
+        freeze_plan.FreezePlan(Plan(tuple(entries)), mode="thaw")
 
 
 def test_lightnings_own_way_of_freezing_lets_the_statistics_move_and_ours_does_not() -> None:

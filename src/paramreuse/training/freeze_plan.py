@@ -1,12 +1,13 @@
 """Freeze tensors in a Lightning training, and prove that they stayed as they were."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from paramreuse.errors import MissingExtraError, PlanError
 from paramreuse.freezing import FrozenRecord, check_record, freeze_tensors, record_tensors
+from paramreuse.plan import Action, Plan
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -16,6 +17,13 @@ except ImportError as error:
     ) from error
 
 
+def _keys_of(plan: Plan, mode: str) -> tuple[str, ...]:
+    if mode not in ("freeze", "finetune"):
+        raise PlanError(f"unknown mode {mode!r}: expected 'freeze' or 'finetune'")
+    frozen = {Action.FREEZE} | ({Action.LOAD} if mode == "freeze" else set())
+    return tuple(entry.site.key for entry in plan.entries if entry.action in frozen)
+
+
 class FreezePlan(Callback):  # type: ignore[misc]
     """Lightning callback that freezes tensors and checks by hash that they hold still.
 
@@ -23,21 +31,31 @@ class FreezePlan(Callback):  # type: ignore[misc]
     ``requires_grad`` (Lightning's own filter or ``trainable_parameters``). Checked after the first
     training step, so that a mistake costs one batch and not a night, and when the fit ends.
 
+    It loads nothing: ``apply_plan`` does, and freezes too; this is for a plan whose tensors are
+    loaded already, and for the proof.
+
     Args:
-        keys: State dict keys of the network to freeze.
+        plan: A plan, or the state dict keys of the network to freeze.
+        mode: What the plan's ``load`` means: frozen (``"freeze"``) or trained (``"finetune"``).
         module: Dotted path of the network within the LightningModule, e.g. ``"backbone"``; found
             by its keys when left out.
 
     Raises:
-        PlanError: At setup, when no submodule has the keys.
+        PlanError: The mode is unknown; at setup, no submodule has the keys.
         FrozenTensorMovedError: In training, when a frozen tensor moved.
 
     Example:
         >>> Trainer(callbacks=[FreezePlan(["conv1.weight", "bn1.running_mean"])])  # doctest: +SKIP
     """
 
-    def __init__(self, keys: Iterable[str], *, module: str | None = None) -> None:
-        self._keys = tuple(keys)
+    def __init__(
+        self,
+        plan: Plan | Iterable[str],
+        *,
+        mode: Literal["freeze", "finetune"] = "freeze",
+        module: str | None = None,
+    ) -> None:
+        self._keys = _keys_of(plan, mode) if isinstance(plan, Plan) else tuple(plan)
         self._module = module
         self._record: FrozenRecord | None = None
         self._step_checked = False

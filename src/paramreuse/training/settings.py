@@ -37,7 +37,7 @@ class TrainingSettings:
         augment: Whether training images are augmented.
         validate_every: Epochs between validations; the last epoch is always validated.
         seed: Of batches, augmentation and dropout. The same seed on the same machine gives the
-            same weights, bit for bit.
+            same weights, bit for bit; on a GPU as far as its kernels have a deterministic version.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or
             ``"mps"``.
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"`` (AMP), ``"64-true"``.
