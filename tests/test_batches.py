@@ -77,6 +77,22 @@ def test_a_generator_is_refused_before_it_is_walked() -> None:
         list(walk_batches(once()))
 
 
+def test_a_loader_is_asked_for_one_walk_at_a_time() -> None:
+    class Counting:
+        walks = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            # A DataLoader starts its workers here.
+            self.walks += 1
+            return iter(small_batches())
+
+    loader = Counting()
+
+    list(walk_batches(loader))
+
+    assert loader.walks == 1
+
+
 def test_the_digest_is_of_images_labels_and_subjects() -> None:
     def digest(images: torch.Tensor, labels: torch.Tensor, subjects: str) -> str:
         (batch,) = walk_batches([(images, labels, subjects)])

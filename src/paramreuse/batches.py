@@ -38,7 +38,7 @@ def walk_batches(batches: Batches) -> Iterator[Batch]:
         ScoreError: A batch is not three parts of one length, a subject id is not hashable, an input
             is NaN, or the loader is empty or can be walked only once.
     """
-    if iter(batches) is batches:
+    if isinstance(batches, Iterator):
         raise ScoreError(
             "cannot walk the batches twice: expected something re-iterable such as a list or a "
             f"DataLoader, got {type(batches).__name__}. Put its items into a list"
