@@ -1,0 +1,1 @@
+"""A whole study: its file, its store, its stages."""

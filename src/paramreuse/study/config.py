@@ -1,0 +1,326 @@
+"""study.yaml: what a study is made of, checked before anything runs."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from paramreuse.errors import StudyError
+
+TARGET = "target"
+"""Name of the model that is swapped into; every study has one."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+SwapSet = Literal["single", "pair", "layer", "block", "prefix", "suffix"]
+Strategy = Literal["scratch", "full", "plan-freeze", "plan-finetune", "random-plan", "statistics"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class NetworkSpec(_Section):
+    """Which network, the same for all models of the study.
+
+    Attributes:
+        name: ``unet``, ``pspnet`` or ``package.module:factory``.
+        width: Features of the first layer.
+        bias: Whether the convolutions have biases (PSPNet: those of the backbone).
+        upsampling: Of ``unet``: ``bilinear`` or ``transposed``.
+        weights: Of ``pspnet``: ImageNet checkpoint for the backbone.
+        options: Keyword arguments for a factory of your own.
+    """
+
+    name: str = "pspnet"
+    width: Annotated[int, Field(ge=1)] = 64
+    bias: bool | None = None
+    upsampling: Literal["bilinear", "transposed"] = "bilinear"
+    weights: str | None = None
+    options: dict[str, Any] = {}
+
+
+class DataSpec(_Section):
+    """One image set.
+
+    Attributes:
+        reader: Name of a reader (``acdc``, ``phantom``, ...) or ``package.module:function``.
+        root: Folder or file to read; the phantom needs none.
+        train: Number of subjects to train on; all that are left if not given.
+        validation: Number of subjects to validate on.
+        size: Rows and columns after cropping.
+        spacing_mm: Pixel size after resampling; left as it is if not given.
+        options: Keyword arguments for the reader.
+    """
+
+    reader: str
+    root: str | None = None
+    train: Annotated[int, Field(ge=1)] | None = None
+    validation: Annotated[int, Field(ge=1)] | None = None
+    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = (128, 128)
+    spacing_mm: Annotated[float, Field(gt=0)] | None = None
+    options: dict[str, Any] = {}
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class TrainingSpec(_Section):
+    """How a model is trained; what is left out takes the package's defaults."""
+
+    epochs: Annotated[int, Field(ge=1)] = 40
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    augment: bool = True
+    validate_every: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+
+
+class ModelSpec(TrainingSpec):
+    """One model: trained here, or loaded.
+
+    Attributes:
+        data: Name of the image set.
+        task: ``segmentation`` or ``autoencoder``.
+        init: ``shared``: all such models start from the same weights; ``independent``: from its
+            own.
+        checkpoint: File to load instead of training.
+        subjects: Number of training subjects to use, e.g. for a pilot; all if not given.
+    """
+
+    data: str
+    task: Literal["segmentation", "autoencoder"] = "segmentation"
+    init: Literal["shared", "independent"] = "shared"
+    checkpoint: str | None = None
+    subjects: Annotated[int, Field(ge=1)] | None = None
+
+
+class SweepSpec(_Section):
+    """Which swaps are scored, and against which controls.
+
+    Attributes:
+        swaps: Sets of swaps.
+        controls: ``shuffled``, ``reinit``, or names of further models of the study.
+        batch_size: Slices per forward pass.
+        engine: ``partial`` (recompute what a swap changes) or ``full``.
+        stop: ``decided``: end a swap when its verdict cannot change.
+        memory_limit_gb: Memory for intermediate results.
+    """
+
+    swaps: list[SwapSet] = ["single"]
+    controls: list[str] = ["shuffled"]
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    engine: Literal["partial", "full"] = "full"
+    stop: Literal["decided"] | None = None
+    memory_limit_gb: Annotated[float, Field(gt=0)] | None = None
+
+
+class JudgeSpec(_Section):
+    """How drops are judged.
+
+    Attributes:
+        tolerance: Largest drop of the mean score that counts as almost unchanged.
+        confidence: Coverage of the intervals.
+        accept: Verdicts that a plan loads.
+    """
+
+    tolerance: Annotated[float, Field(ge=0)] = 0.02
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    accept: list[Literal["reusable", "indifferent", "identical", "undecided", "not reusable"]] = [
+        "reusable",
+        "identical",
+    ]
+
+
+class TransferSpec(_Section):
+    """What is trained to see what reuse gains.
+
+    Attributes:
+        subjects: Numbers of training subjects.
+        strategies: ``scratch``; ``full`` (load everything); ``plan-freeze`` and ``plan-finetune``;
+            ``random-plan`` (as many sites, drawn at random, trained along); ``statistics`` (only
+            mean and variance of each source tensor).
+        seeds: Repetitions, each with its own fresh weights and its own choice of subjects.
+        epochs: Passes over the training set; the target's if not given.
+    """
+
+    subjects: list[Annotated[int, Field(ge=1)]] = [10]
+    strategies: list[Strategy] = ["scratch", "full", "plan-freeze", "plan-finetune"]
+    seeds: Annotated[int, Field(ge=1)] = 1
+    epochs: Annotated[int, Field(ge=1)] | None = None
+
+
+class Study(_Section):
+    """A whole study, as written in study.yaml.
+
+    Attributes:
+        name: Name, also of the default run folder.
+        seed: Seed of splits, starts, controls and intervals.
+        network: The network.
+        data: Image sets by name.
+        models: Models by name; ``target`` is the one that matters.
+        sources: Names of the models that might lend parameters.
+        sweep: Which swaps.
+        judge: How drops are judged.
+        transfer: What is trained afterwards; nothing if not given.
+    """
+
+    name: Name
+    seed: Annotated[int, Field(ge=0)] = 0
+    network: NetworkSpec = NetworkSpec()
+    data: dict[Name, DataSpec]
+    models: dict[Name, ModelSpec]
+    sources: list[str]
+    sweep: SweepSpec = SweepSpec()
+    judge: JudgeSpec = JudgeSpec()
+    transfer: TransferSpec | None = None
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Study":
+        if TARGET not in self.models:
+            raise ValueError(f"models: expected one called 'target', got {sorted(self.models)}")
+        if self.models[TARGET].task != "segmentation":
+            raise ValueError("models.target.task: expected 'segmentation', whose Dice is scored")
+        for name, model in self.models.items():
+            _require(model.data, self.data, f"models.{name}.data", "data")
+        for name in self.sources:
+            _require(name, set(self.models) - {TARGET}, "sources", "models")
+        for name in self.sweep.controls:
+            known = {"shuffled", "reinit", *self.models} - {TARGET}
+            _require(name, known, "sweep.controls", "models")
+        if not self.sources:
+            raise ValueError("sources: expected at least one name of a model")
+        return self
+
+
+def _require(name: str, known: Any, where: str, section: str) -> None:
+    if name not in known:
+        raise ValueError(f"{where}: {name!r} is not under {section}: got {sorted(known)}")
+
+
+def read_study(path: str | os.PathLike[str], *, roots: Mapping[str, str] | None = None) -> Study:
+    """Read and check a study file.
+
+    Paths in it are relative to the file; ``${NAME}`` takes an environment variable.
+
+    Args:
+        path: The YAML file.
+        roots: Data roots by name of the image set, instead of those in the file.
+
+    Returns:
+        The study with absolute paths and every default filled in.
+
+    Raises:
+        StudyError: The file is not there or not YAML, a key is unknown or misspelt, a value is
+            wrong, or a name is not defined. The message names the place.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"cannot read the study {str(file)!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise StudyError(f"cannot read the study {str(file)!r}: it is not UTF-8 text") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise StudyError(f"cannot read the study {str(file)!r}: not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"cannot read the study {str(file)!r}: expected keys such as name, data")
+    _override_roots(content, roots or {})
+    return check_study(_resolve(content, file.resolve().parent), where=str(file))
+
+
+def check_study(content: Mapping[str, Any], *, where: str) -> Study:
+    """Check the content of a study, paths already resolved.
+
+    Args:
+        content: As read from YAML.
+        where: Name of the file, for messages.
+
+    Raises:
+        StudyError: As for ``read_study``.
+    """
+    try:
+        return Study.model_validate(dict(content))
+    except ValidationError as error:
+        raise StudyError(_message(error, where)) from None
+
+
+def _override_roots(content: dict[str, Any], roots: Mapping[str, str]) -> None:
+    data = content.get("data")
+    sets = data if isinstance(data, dict) else {}
+    for name, root in roots.items():
+        if not isinstance(sets.get(name), dict):
+            raise StudyError(
+                f"cannot set the root of {name!r}: the study has no such data set; "
+                f"expected one of {sorted(map(str, sets))}"
+            )
+        sets[name]["root"] = os.path.abspath(root)
+
+
+_PATH_KEYS = frozenset({"root", "weights", "checkpoint"})
+
+
+def _resolve(value: Any, folder: Path, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _resolve(held, folder, str(name)) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_resolve(held, folder) for held in value]
+    if not isinstance(value, str):
+        return value
+    expanded = re.sub(r"\$\{(\w+)\}", _environment, value)
+    return os.path.abspath(folder / expanded) if key in _PATH_KEYS else expanded
+
+
+def _environment(match: re.Match[str]) -> str:
+    name = match.group(1)
+    if name not in os.environ:
+        raise StudyError(
+            f"the study uses ${{{name}}}, but there is no environment variable {name}. "
+            f"Set it, or give the folder with --data NAME=PATH"
+        )
+    return os.environ[name]
+
+
+def _message(error: ValidationError, where: str) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {known}"
+        return f"unknown key {place!r} in {where!r}: {hint}{more}"
+    if problem["type"] == "missing":
+        return f"{where!r} has no {place!r}, which is needed{more}"
+    if problem["type"] == "value_error":
+        return f"cannot use {where!r}: {str(problem['msg']).removeprefix('Value error, ')}{more}"
+    expected = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{place!r} in {where!r} is {problem['input']!r}: expected {expected}{more}"
+
+
+_SECTIONS: Mapping[str, type[_Section]] = {
+    "network": NetworkSpec,
+    "data": DataSpec,
+    "models": ModelSpec,
+    "sweep": SweepSpec,
+    "judge": JudgeSpec,
+    "transfer": TransferSpec,
+}
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    section = _SECTIONS.get(str(place[0])) if place else Study
+    return sorted((section or Study).model_fields)
+
+
+def dump_study(study: Study) -> str:
+    """Return the study as YAML, every default written out."""
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

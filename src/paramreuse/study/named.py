@@ -1,0 +1,55 @@
+"""Things that are named in a study or on the command line: networks and readers."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from paramreuse.errors import StudyError
+
+READERS: Mapping[str, str] = {
+    "acdc": "paramreuse.data.acdc:read_acdc",
+    "decathlon": "paramreuse.data.decathlon:read_decathlon",
+    "folder": "paramreuse.data.folder:read_folder",
+    "mnms": "paramreuse.data.mnms:read_mnms",
+    "nnunet": "paramreuse.data.nnunet:read_nnunet",
+    "phantom": "paramreuse.data.phantom:read_phantom",
+    "rvsc": "paramreuse.data.rvsc:read_rvsc",
+    "sunnybrook": "paramreuse.data.sunnybrook:read_sunnybrook",
+    "t1": "paramreuse.data.t1:read_t1",
+}
+NETWORKS: Mapping[str, str] = {
+    "pspnet": "paramreuse.networks.pspnet:pspnet",
+    "unet": "paramreuse.networks.unet:unet",
+}
+
+
+def load_named(name: str, known: Mapping[str, str], what: str) -> Callable[..., Any]:
+    """Import a reader or a network factory by its short name or as ``package.module:function``.
+
+    Args:
+        name: One of ``known``, or a dotted path of the caller's own.
+        known: Place of each short name.
+        what: What is looked for, for messages.
+
+    Raises:
+        StudyError: There is no such name, module or function.
+    """
+    place = known.get(name, name)
+    module, colon, attribute = place.partition(":")
+    if not colon or not module or not attribute:
+        raise StudyError(
+            f"unknown {what} {name!r}: expected one of {sorted(known)}, or package.module:function"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise StudyError(f"cannot load the {what} {name!r}: no module {error.name!r}") from error
+    except AttributeError as error:
+        raise StudyError(
+            f"cannot load the {what} {name!r}: module {module!r} has no {attribute!r}"
+        ) from error
+    if not callable(found):
+        raise StudyError(f"cannot use the {what} {name!r}: it is not callable")
+    return found  # type: ignore[no-any-return]

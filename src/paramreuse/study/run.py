@@ -1,0 +1,215 @@
+"""Running a study: open its folder, run what is not finished, say what each stage found."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from paramreuse.errors import StudyError
+from paramreuse.files import write_text
+from paramreuse.study.config import Study, check_study, dump_study
+from paramreuse.study.job import Job
+from paramreuse.study.stages import run_compare, run_data, run_judge, run_plan, run_sweep, run_train
+from paramreuse.study.store import Store
+from paramreuse.study.talk import Silent, Talk
+from paramreuse.study.transfer_stage import run_transfer
+from paramreuse.study.workbench import Workbench
+from paramreuse.versions import provenance
+
+
+def run_report(job: Job) -> str:
+    """Write tables, figures and the page."""
+    from paramreuse.study.reporting import write_results
+
+    return str(write_results(job))
+
+
+STAGES: Mapping[str, Callable[[Job], str]] = {
+    "data": run_data,
+    "train": run_train,
+    "compare": run_compare,
+    "sweep": run_sweep,
+    "judge": run_judge,
+    "plan": run_plan,
+    "transfer": run_transfer,
+    "report": run_report,
+}
+"""The stages in order. ``judge`` and ``report`` only compute, so they run every time."""
+
+_COMPUTED = ("judge", "report")
+_JUDGED = ("judge", "plan", "transfer", "report")
+"""Stages whose outcome depends on the tolerance."""
+
+
+def run_study(
+    study: Study,
+    folder: str | os.PathLike[str],
+    *,
+    until: str | None = None,
+    device: str = "auto",
+    talk: Talk | None = None,
+) -> Path:
+    """Run every stage of a study that is not finished yet.
+
+    Args:
+        study: The study.
+        folder: Run folder; made if it is not there.
+        until: Last stage to run; all of them if not given.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        talk: Where remarks go.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        StudyError: The stage is unknown, the folder cannot be written, or holds another study.
+        DataError: An image set is incomplete; nothing has been written then.
+    """
+    last = until or list(STAGES)[-1]
+    if last not in STAGES:
+        raise StudyError(f"unknown stage {last!r}: expected one of {list(STAGES)}")
+    path = Path(folder)
+    bench = Workbench(study, path, device)
+    if not _holds_study(path, study):
+        for name in study.data:
+            bench.images(name)
+        _check_models(bench)
+    with open_job(bench, talk) as job:
+        for name in list(STAGES)[: list(STAGES).index(last) + 1]:
+            _run_stage(job, name)
+    return path
+
+
+def _run_stage(job: Job, name: str) -> None:
+    fingerprint = _fingerprint(job.bench.study, name)
+    finished = job.store.rows("stages", stage=name)
+    if finished and finished[0]["fingerprint"] == fingerprint and name not in _COMPUTED:
+        job.talk.say(name, f"{finished[0]['summary']} (finished before)")
+        return
+    start = time.perf_counter()
+    summary = STAGES[name](job)
+    seconds = time.perf_counter() - start
+    row = {"stage": name, "fingerprint": fingerprint, "summary": summary, "seconds": seconds}
+    job.store.put("stages", [row | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}])
+    job.talk.say(name, f"{summary} ({seconds:.1f} s)")
+
+
+def _fingerprint(study: Study, stage: str) -> str:
+    """Say what a finished stage depends on beyond what the run folder was made for."""
+    held: dict[str, Any] = {}
+    if stage in _JUDGED:
+        held["judge"] = study.judge.model_dump(mode="json")
+    if stage == "transfer" and study.transfer is not None:
+        held["transfer"] = study.transfer.model_dump(mode="json")
+    return yaml.safe_dump(held)
+
+
+class open_job:  # noqa: N801 - a context manager, read as a verb
+    """Open a run folder for its stages, and close its store afterwards.
+
+    Args:
+        bench: The parts of the study.
+        talk: Where remarks go.
+
+    Raises:
+        StudyError: The folder cannot be written, or holds another study.
+    """
+
+    def __init__(self, bench: Workbench, talk: Talk | None = None) -> None:
+        self._bench = bench
+        self._talk = talk or Silent()
+
+    def __enter__(self) -> Job:
+        folder = self._bench.folder
+        known = _holds_study(folder, self._bench.study)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "study.yaml", dump_study(self._bench.study))
+        except OSError as error:
+            raise StudyError(
+                f"cannot write to the run folder {str(folder)!r}: {error.strerror}. "
+                "Give another one with --out"
+            ) from error
+        self._store = Store(folder / "results.sqlite")
+        if not known:
+            self._store.put_fact("provenance", provenance())
+        return Job(self._bench, self._store, self._talk)
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+
+def read_run(folder: str | os.PathLike[str]) -> Study:
+    """Return the study that a run folder was made for.
+
+    Raises:
+        StudyError: The folder is not there, or is no run folder.
+    """
+    path = Path(folder) / "study.yaml"
+    if not path.is_file() or not (path.parent / "results.sqlite").is_file():
+        raise StudyError(
+            f"{os.fspath(folder)!r} is not a run folder: expected study.yaml and results.sqlite in "
+            "it. `paramreuse run STUDY.yaml` makes one"
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise StudyError(f"cannot read {str(path)!r}: {error}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"cannot read {str(path)!r}: expected a study")
+    return check_study(content, where=str(path))
+
+
+def _holds_study(folder: Path, study: Study) -> bool:
+    """Tell whether a folder is a run folder of this study.
+
+    Raises:
+        StudyError: It holds another study, or something else.
+    """
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise StudyError(f"cannot use {str(folder)!r} as a run folder: it is a file")
+    if not any(folder.iterdir()):
+        return False
+    held = read_run(folder)
+    difference = _first_difference(_lasting(held), _lasting(study))
+    if difference:
+        raise StudyError(
+            f"{str(folder)!r} is the run folder of another study: {difference}. "
+            "Give another folder with --out, or the study as it was"
+        )
+    return True
+
+
+def _lasting(study: Study) -> dict[str, Any]:
+    """Return what may not change in a run folder: all that measured facts depend on."""
+    content = study.model_dump(mode="json", exclude={"judge", "transfer"})
+    for name in ("batch_size", "engine", "memory_limit_gb"):
+        content["sweep"].pop(name)
+    for data in content["data"].values():
+        data.pop("root")
+    return content
+
+
+def _first_difference(held: Any, given: Any, place: str = "") -> str:
+    if isinstance(held, dict) and isinstance(given, dict):
+        for key in [*held, *(key for key in given if key not in held)]:
+            found = _first_difference(held.get(key), given.get(key), f"{place}.{key}".lstrip("."))
+            if found:
+                return found
+        return ""
+    return "" if held == given else f"{place} was {held!r}, is now {given!r}"
+
+
+def _check_models(bench: Workbench) -> None:
+    """Build every network and open every given checkpoint before anything is written."""
+    for name, spec in bench.study.models.items():
+        if spec.checkpoint is None:
+            bench.factory(name)()
+        else:
+            bench.model(name)

@@ -1,0 +1,210 @@
+"""The stages of a study: each measures, stores what it measured, and says what it found."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+
+from paramreuse.batchnorm import compare_batchnorms
+from paramreuse.checkpoint import write_checkpoint
+from paramreuse.distance import Comparison, compare_models
+from paramreuse.errors import StudyError
+from paramreuse.outcomes import Sweep
+from paramreuse.plan import Plan, plan_reuse
+from paramreuse.plan_file import write_plan
+from paramreuse.scores import subject_means
+from paramreuse.scoring import score_subjects
+from paramreuse.study.config import TARGET, ModelSpec
+from paramreuse.study.job import Job, keep_epochs, opened
+from paramreuse.study.store import as_rows
+from paramreuse.study.stored_sweep import read_sweep, write_sweep
+from paramreuse.study.transfer import draw_subjects
+from paramreuse.swaps import kernel_sites, seed_of
+from paramreuse.sweep import sweep_sites
+from paramreuse.training import train_model
+from paramreuse.verdict import Verdict, judge
+
+
+def run_data(job: Job) -> str:
+    """Read every image set and store the split."""
+    parts: list[str] = []
+    for name in job.bench.study.data:
+        images = job.bench.images(name)
+        for fold, prepared in (("train", images.train), ("validation", images.validation)):
+            counts = {subject: prepared.subjects.count(subject) for subject in prepared.subjects}
+            rows = [(name, fold, subject, number) for subject, number in counts.items()]
+            job.store.put("splits", as_rows(("data", "fold", "subject", "slices"), rows))
+        parts.append(
+            f"{name}: {len(images.split.train)} + {len(images.split.validation)} subjects, "
+            f"{len(images.train)} + {len(images.validation)} slices"
+        )
+    return "; ".join(parts)
+
+
+def run_train(job: Job) -> str:
+    """Train every model that is not loaded from a file."""
+    parts: list[str] = []
+    for name, spec in job.bench.study.models.items():
+        if spec.checkpoint is not None:
+            parts.append(f"{name}: {opened(job, name).summary()}")
+            continue
+        if not job.bench.checkpoint(name).exists():
+            _train_one(job, name, spec)
+        parts.append(f"{name} {job.store.fact(f'best/{name}'):.3f}")
+    subjects, scores = score_subjects(
+        job.bench.model(TARGET), job.bench.validation_batches(), job.bench.score
+    )
+    dice = float(np.nanmean(subject_means(scores, job.bench.score.foreground)))
+    job.store.put_fact("baseline", dice)
+    return f"target's mean Dice {dice:.3f} on {len(subjects)} subjects ({', '.join(parts)})"
+
+
+def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
+    seed = seed_of(job.bench.study.seed, "train", name) % 2**31
+    images = job.bench.images(spec.data)
+    train = draw_subjects(images.train, spec.subjects or len(images.split.train), seed)
+    settings = job.bench.settings(spec, seed=seed, folder=job.bench.folder / "training" / name)
+    keep = keep_epochs(job.store, "epochs", {"model": name})
+    result = train_model(
+        job.bench.initial(name),
+        train,
+        images.validation,
+        task=spec.task,
+        settings=settings,
+        on_epoch=keep,
+    )
+    for row in result.history:
+        keep(row)
+    job.store.put_fact(f"best/{name}", result.best_score)
+    path = job.bench.checkpoint(name)
+    path.parent.mkdir(exist_ok=True)
+    write_checkpoint(path, result.model, {"study": job.bench.study.name, "model": name})
+
+
+def run_compare(job: Job) -> str:
+    """Measure every source's distance from the target, and their BatchNorm statistics."""
+    target = job.bench.model(TARGET)
+    example = job.bench.images(job.bench.target.data).validation.images[:2]
+    parts: list[str] = []
+    for source in job.bench.study.sources:
+        lent = opened(job, source)
+        result = compare_models(target, lent, names=(TARGET, source), example_input=example)
+        rows = [
+            {"source": source, "position": position, "family": row.site.family} | row.to_dict()
+            for position, row in enumerate(result.rows)
+        ]
+        norms = compare_batchnorms(target, lent).frame().to_dict("records")
+        with job.store.together():
+            job.store.put("distances", rows)
+            job.store.put("batchnorms", [{"source": source} | row for row in norms])
+            job.store.put("lineages", [_lineage_row(source, result)])
+        kernels = {site.key for site in kernel_sites(row.site for row in result.rows)}
+        relative = [row.relative_rmse for row in result.rows if row.site.key in kernels]
+        median = f"{np.median(relative):.2f}" if relative else "not measured"
+        parts.append(f"{source}: {result.lineage} start, median relative RMSE of W {median}")
+    return "; ".join(parts)
+
+
+def _lineage_row(source: str, result: Comparison) -> dict[str, object]:
+    return {
+        "source": source,
+        "lineage": str(result.lineage),
+        "reason": result.lineage_reason,
+        "identical_share": result.identical_share,
+        "skipped": json.dumps([asdict(item) for item in result.skipped]),
+    }
+
+
+def run_sweep(job: Job) -> str:
+    """Score every swap of every source."""
+    parts: list[str] = []
+    for source in job.bench.study.sources:
+        found = read_sweep(job.store, source) or _sweep_one(job, source)
+        trials = len(found.swaps) * len(found.replacements)
+        worst = max(found.swaps, key=lambda swap: _mean_drop(found, swap.name))
+        parts.append(
+            f"{source}: {trials} swaps on {len(found.subjects)} subjects, largest drop "
+            f"{_mean_drop(found, worst.name):.3f} at {worst.name}"
+        )
+        for note in found.notes:
+            job.talk.say("sweep", f"{source}: {note}")
+    return "; ".join(parts)
+
+
+def _mean_drop(sweep: Sweep, swap: str) -> float:
+    return float(np.nanmean(sweep.drops(swap)[:, -1]))
+
+
+def _sweep_one(job: Job, source: str) -> Sweep:
+    bench, spec = job.bench, job.bench.study.sweep
+    models = {name: opened(job, name) for name in spec.controls if name in bench.study.models}
+    with job.talk.progress(f"sweep of {source}") as progress:
+        found = sweep_sites(
+            bench.model(TARGET),
+            opened(job, source),
+            bench.validation_batches(),
+            bench.score,
+            swaps=list(spec.swaps),
+            controls={name: models.get(name, name) for name in spec.controls},
+            engine=spec.engine,
+            seed=bench.study.seed,
+            log=job.store.sweep_log(source),
+            progress=progress,
+        )
+    write_sweep(job.store, source, found)
+    return found
+
+
+def verdict_of(job: Job, source: str) -> Verdict:
+    """Judge a stored sweep at the study's tolerance.
+
+    Raises:
+        StudyError: The source has not been swept.
+    """
+    found = read_sweep(job.store, source)
+    if found is None:
+        raise StudyError(f"cannot judge {source!r}: it has not been swept. Run the sweep first")
+    spec = job.bench.study.judge
+    return judge(found, tolerance=spec.tolerance, confidence=spec.confidence)
+
+
+def run_judge(job: Job) -> str:
+    """Judge every source."""
+    verdicts = {source: verdict_of(job, source) for source in job.bench.study.sources}
+    return "; ".join(f"{source}: {verdict.summary()}" for source, verdict in verdicts.items())
+
+
+def plan_of(job: Job, source: str) -> Plan:
+    """Plan the reuse of a source at the study's tolerance."""
+    return plan_reuse(verdict_of(job, source), source=source, accept=job.bench.study.judge.accept)
+
+
+def run_plan(job: Job) -> str:
+    """Write a plan for every source, and check it jointly before anything is trained."""
+    parts: list[str] = []
+    (job.bench.folder / "plans").mkdir(exist_ok=True)
+    for source in job.bench.study.sources:
+        plan = plan_of(job, source)
+        write_plan(plan, job.bench.folder / "plans" / f"{source}.yaml")
+        parts.append(f"{source}: {plan.summary()}, {_joint(job, source, plan)}")
+    return "; ".join(parts)
+
+
+def _joint(job: Job, source: str, plan: Plan) -> str:
+    """Swap in all that a plan loads at once, store the sweep, and say what it costs."""
+    name = f"plan of {source}"
+    job.store.remove("sweeps", sweep=name)
+    if not plan.loaded:
+        return "nothing to swap in jointly"
+    found = sweep_sites(
+        job.bench.model(TARGET),
+        opened(job, source),
+        job.bench.validation_batches(),
+        job.bench.score,
+        swaps=[plan.as_swap()],
+        controls=(),
+        engine="full",
+        seed=job.bench.study.seed,
+    )
+    write_sweep(job.store, name, found)
+    return f"swapped in jointly it costs {_mean_drop(found, 'plan'):.3f}"

@@ -1,0 +1,117 @@
+"""A finished sweep in the store, and back: another tolerance needs no new forward pass."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from paramreuse.layers import Kind
+from paramreuse.outcomes import Sweep
+from paramreuse.sites import Site, SkippedTensor
+from paramreuse.study.store import Store
+from paramreuse.swaps import Swap
+
+_BASELINE = ("", "baseline")
+
+
+def write_sweep(store: Store, name: str, sweep: Sweep) -> None:
+    """Keep a sweep: its swaps, and every subject's score.
+
+    Args:
+        store: Where.
+        name: Name of the sweep, that of its source.
+        sweep: What was measured.
+    """
+    sites = {site.key: site for swap in sweep.swaps for site in swap.sites}
+    content = {
+        "sites": [asdict(site) for site in sites.values()],
+        "swaps": [
+            {
+                "name": swap.name,
+                "anchor": swap.anchor.key,
+                "sites": [site.key for site in swap.sites],
+            }
+            for swap in sweep.swaps
+        ],
+        "replacements": sweep.replacements,
+        "classes": sweep.classes,
+        "foreground": sweep.foreground,
+        "subjects": [str(subject) for subject in sweep.subjects],
+        "identical": sorted(sweep.identical),
+        "skipped": [asdict(item) for item in sweep.skipped],
+        "seed": sweep.seed,
+        "notes": sweep.notes,
+    }
+    with store.together():
+        store.remove("scores", sweep=name)
+        store.put("sweeps", [{"sweep": name, "content": json.dumps(content)}])
+        store.put("scores", _rows(name, sweep))
+        store.sweep_log(name).clear()
+
+
+def _rows(name: str, sweep: Sweep) -> list[dict[str, object]]:
+    subjects = [str(subject) for subject in sweep.subjects]
+    return [
+        {
+            "sweep": name,
+            "swap": trial[0],
+            "replacement": trial[1],
+            "subject": subject,
+            "class": label,
+            "score": float(scores[row, column]),
+        }
+        for trial, scores in {_BASELINE: sweep.baseline, **sweep.scores}.items()
+        for row, subject in enumerate(subjects)
+        for column, label in enumerate(sweep.classes)
+    ]
+
+
+def read_sweep(store: Store, name: str) -> Sweep | None:
+    """Return a stored sweep, None if there is none of this name."""
+    found = store.rows("sweeps", sweep=name)
+    if not found:
+        return None
+    content = json.loads(found[0]["content"])
+    sites = {site.key: site for site in map(_site, content["sites"])}
+    tables = _tables(store, name, content)
+    return Sweep(
+        swaps=tuple(
+            Swap(swap["name"], tuple(sites[key] for key in swap["sites"]), sites[swap["anchor"]])
+            for swap in content["swaps"]
+        ),
+        replacements=tuple(content["replacements"]),
+        classes=tuple(content["classes"]),
+        foreground=tuple(content["foreground"]),
+        subjects=tuple(content["subjects"]),
+        baseline=tables.pop(_BASELINE),
+        scores=tables,
+        identical=frozenset((swap, replacement) for swap, replacement in content["identical"]),
+        skipped=tuple(SkippedTensor(**item) for item in content["skipped"]),
+        seed=content["seed"],
+        notes=tuple(content["notes"]),
+    )
+
+
+def _site(held: dict[str, Any]) -> Site:
+    return Site(
+        **{
+            **held,
+            "kind": Kind(held["kind"]),
+            "shape": tuple(held["shape"]),
+            "aliases": tuple(held["aliases"]),
+        }
+    )
+
+
+def _tables(store: Store, name: str, content: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    subjects = {subject: row for row, subject in enumerate(content["subjects"])}
+    classes = {label: column for column, label in enumerate(content["classes"])}
+    tables: dict[tuple[str, str], Any] = {}
+    for row in store.rows("scores", sweep=name):
+        trial = (row["swap"], row["replacement"])
+        if trial not in tables:
+            tables[trial] = np.full((len(subjects), len(classes)), np.nan)
+        if row["score"] is not None:
+            tables[trial][subjects[row["subject"]], classes[row["class"]]] = row["score"]
+    return tables

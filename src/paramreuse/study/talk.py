@@ -1,0 +1,30 @@
+"""What a running study says, and to whom."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+Report = Callable[[int, int | None], None]
+"""Called with the number of steps done and, where it is known, of all."""
+
+
+class Talk(Protocol):
+    """Where a study's remarks go."""
+
+    def say(self, stage: str, line: str) -> None:
+        """Say what a stage found, in one line."""
+
+    def progress(self, label: str) -> AbstractContextManager[Report]:
+        """Show how far a long piece of work is."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def say(self, stage: str, line: str) -> None:
+        """Drop the line."""
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Report]:
+        """Show nothing."""
+        yield lambda done, total: None

@@ -1,0 +1,151 @@
+"""The transfer stage: the target trained afresh under every strategy, and what came of it."""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from paramreuse.plan import Plan
+from paramreuse.scoring import score_subjects
+from paramreuse.study.config import TARGET, ModelSpec
+from paramreuse.study.job import Job, keep_epochs, opened
+from paramreuse.study.stages import plan_of
+from paramreuse.study.store import Store
+from paramreuse.study.transfer import Attempt, draw_subjects, list_attempts, start_model
+from paramreuse.swaps import seed_of
+from paramreuse.training import initial_model, train_model
+
+
+def run_transfer(job: Job) -> str:
+    """Train the target afresh under every strategy."""
+    spec = job.bench.study.transfer
+    if spec is None:
+        return "the study asks for none"
+    plans = {source: plan_of(job, source) for source in job.bench.study.sources}
+    attempts = list_attempts(spec.subjects, spec.strategies, spec.seeds, job.bench.study.sources)
+    left_out = [a for a in attempts if _needs_plan(a) and not plans[a.source].loaded]
+    with job.talk.progress("transfer") as progress:
+        for done, attempt in enumerate(attempts):
+            progress(done, len(attempts))
+            if attempt not in left_out:
+                _train_attempt(job, attempt, plans.get(attempt.source))
+        progress(len(attempts), len(attempts))
+    means = _strategy_means(job.store, foreground_names(job))
+    best = max(means, key=lambda name: means[name])
+    note = f"; {len(left_out)} trainings left out: their plan is empty" if left_out else ""
+    listed = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+    return f"{len(attempts) - len(left_out)} trainings, best {best} ({listed}){note}"
+
+
+def _needs_plan(attempt: Attempt) -> bool:
+    return "plan" in attempt.strategy
+
+
+def _train_attempt(job: Job, attempt: Attempt, plan: Plan | None) -> None:
+    """Train and score one attempt, unless the store has it from the same recipe."""
+    spec = job.bench.study.transfer
+    assert spec is not None, "only a study with a transfer section has attempts"
+    training = job.bench.target.model_copy(
+        update={"epochs": spec.epochs or job.bench.target.epochs, "init": "independent"}
+    )
+    recipe = _recipe(training, plan if _needs_plan(attempt) else None)
+    fact, folder = f"recipe/{attempt.name}", job.bench.folder / "training" / attempt.name
+    if job.store.fact(fact) != recipe:
+        shutil.rmtree(folder, ignore_errors=True)
+        for table in ("transfers", "transfer_epochs"):
+            job.store.remove(table, **attempt.columns)
+        job.store.put_fact(fact, recipe)
+    if not job.store.rows("transfers", **attempt.columns):
+        _measure_attempt(job, attempt, plan, training)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _recipe(training: ModelSpec, plan: Plan | None) -> dict[str, Any]:
+    loaded = [] if plan is None else [site.key for site in plan.loaded]
+    return {"training": training.model_dump(mode="json"), "loaded": loaded}
+
+
+def _measure_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: ModelSpec) -> None:
+    bench = job.bench
+    images = bench.images(bench.target.data)
+
+    def seed(*words: str) -> int:
+        return seed_of(bench.study.seed, "transfer", str(attempt.seed), *words) % 2**31
+
+    model = initial_model(bench.factory(TARGET), seed("init"))
+    lent = opened(job, attempt.source) if attempt.source else None
+    start_model(model, lent, plan, attempt, seed(attempt.name))
+    keep = keep_epochs(job.store, "transfer_epochs", attempt.columns)
+    result = train_model(
+        model,
+        draw_subjects(images.train, attempt.subjects, seed("subjects")),
+        images.validation,
+        settings=bench.settings(
+            training, seed=seed("train"), folder=bench.folder / "training" / attempt.name
+        ),
+        on_epoch=keep,
+    )
+    for row in result.history:
+        keep(row)
+    trained = result.model.to(bench.torch_device)
+    subjects, scores = score_subjects(trained, bench.validation_batches(), bench.score)
+    rows = [
+        attempt.columns | {"subject": subject, "class": label, "score": float(scores[i, k])}
+        for i, subject in enumerate(subjects)
+        for k, label in enumerate(bench.score.classes)
+    ]
+    with job.store.together():
+        job.store.put("transfers", rows)
+
+
+def transfer_rows(store: Store, foreground: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one row per training: its columns, the mean Dice per class, and their mean.
+
+    Args:
+        store: Where the facts are.
+        foreground: Names of the classes that enter a subject's mean.
+
+    Returns:
+        Rows with ``source strategy num_subjects seed``, a column per class, and ``mean``: the mean
+        over subjects of the mean over foreground classes.
+    """
+    held: dict[tuple[object, ...], dict[str, dict[str, float]]] = {}
+    for row in store.rows("transfers"):
+        name = (row["source"], row["strategy"], row["subjects"], row["seed"])
+        scores = held.setdefault(name, {}).setdefault(row["subject"], {})
+        if row["score"] is not None:
+            scores[row["class"]] = row["score"]
+    return [_transfer_row(name, list(scores.values()), foreground) for name, scores in held.items()]
+
+
+def _transfer_row(
+    name: tuple[object, ...], subjects: list[dict[str, float]], foreground: Sequence[str]
+) -> dict[str, Any]:
+    labels = dict.fromkeys(label for scores in subjects for label in scores)
+    per_class = {
+        label: float(np.mean([scores[label] for scores in subjects if label in scores]))
+        for label in labels
+    }
+    means = [
+        np.mean([scores[label] for label in foreground if label in scores])
+        for scores in subjects
+        if any(label in scores for label in foreground)
+    ]
+    columns = dict(zip(("source", "strategy", "num_subjects", "seed"), name, strict=True))
+    return columns | per_class | {"mean": float(np.mean(means))}
+
+
+def foreground_names(job: Job) -> list[str]:
+    """Return the names of the classes that enter a subject's mean."""
+    score = job.bench.score
+    return [name for name, counts in zip(score.classes, score.foreground, strict=True) if counts]
+
+
+def _strategy_means(store: Store, foreground: Sequence[str]) -> dict[str, float]:
+    grouped: dict[str, list[float]] = {}
+    for row in transfer_rows(store, foreground):
+        source = f" from {row['source']}" if row["source"] else ""
+        name = f"{row['strategy']}{source} on {row['num_subjects']}"
+        grouped.setdefault(name, []).append(row["mean"])
+    return {name: float(np.mean(values)) for name, values in grouped.items()}

@@ -1,0 +1,205 @@
+"""What the stages of a study work with: its images, its networks and its trained models."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from paramreuse.checkpoint import load_checkpoint, read_checkpoint
+from paramreuse.data.preparation import (
+    PreparedBatches,
+    PreparedSet,
+    Split,
+    batches,
+    prepare_subjects,
+    split_subjects,
+)
+from paramreuse.data.slices import ImageSet
+from paramreuse.errors import StudyError
+from paramreuse.scores import Dice
+from paramreuse.study.config import TARGET, DataSpec, ModelSpec, Study
+from paramreuse.study.named import NETWORKS, READERS, load_named
+from paramreuse.swaps import seed_of
+from paramreuse.training import TrainingSettings, initial_model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Images:
+    """One image set of a study, prepared.
+
+    Attributes:
+        classes: Class names, background first.
+        split: Subjects of the two folds.
+        train: Slices to train on.
+        validation: Slices to validate on.
+    """
+
+    classes: tuple[str, ...]
+    split: Split
+    train: PreparedSet
+    validation: PreparedSet
+
+
+@dataclass
+class Workbench:
+    """The parts of one study, made when they are first asked for.
+
+    Attributes:
+        study: The study.
+        folder: Its run folder.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+    """
+
+    study: Study
+    folder: Path
+    device: str = "auto"
+    _images: dict[str, Images] = field(default_factory=dict)
+    _sets: dict[str, ImageSet] = field(default_factory=dict)
+
+    def image_set(self, name: str) -> ImageSet:
+        """List the subjects of an image set."""
+        if name not in self._sets:
+            self._sets[name] = _read(name, self.study.data[name])
+        return self._sets[name]
+
+    def images(self, name: str) -> Images:
+        """Read, split and prepare an image set.
+
+        Raises:
+            DataError: The set is incomplete, or has too few subjects.
+            StudyError: There is no such reader, or it does not take the options.
+        """
+        if name not in self._images:
+            spec, image_set = self.study.data[name], self.image_set(name)
+            split = split_subjects(
+                image_set, train=spec.train, validation=spec.validation, seed=self.study.seed
+            )
+            train, validation = (
+                prepare_subjects(image_set, fold, size=spec.size, spacing_mm=spec.spacing_mm)
+                for fold in (split.train, split.validation)
+            )
+            self._images[name] = Images(image_set.classes, split, train, validation)
+        return self._images[name]
+
+    @property
+    def target(self) -> ModelSpec:
+        """The target's part of the study."""
+        return self.study.models[TARGET]
+
+    @property
+    def score(self) -> Dice:
+        """Dice over the classes of the target's images."""
+        classes = self.images(self.target.data).classes
+        return Dice(num_classes=len(classes), names=classes)
+
+    def validation_batches(self) -> PreparedBatches:
+        """Return the validation images of the target, as the sweep walks them."""
+        images = self.images(self.target.data)
+        return batches(images.validation, self.study.sweep.batch_size)
+
+    def factory(self, name: str) -> Callable[[], nn.Module]:
+        """Return what builds the network of a model, its outputs fitted to its task.
+
+        An auto-encoder has as many output channels as the target has classes, so that every layer
+        can be swapped.
+        """
+        spec = self.study.models[name]
+        images = self.images(spec.data)
+        task_data = self.target.data if spec.task == "autoencoder" else spec.data
+        options = _network_options(self.study)
+        options |= {
+            "in_channels": images.train.images.shape[1],
+            "num_classes": len(self.image_set(task_data).classes),
+        }
+        build = load_named(self.study.network.name, NETWORKS, "network")
+        return lambda: _built(build, options, self.study.network.name)
+
+    def initial(self, name: str) -> nn.Module:
+        """Build a model as it is before training."""
+        spec = self.study.models[name]
+        words = () if spec.init == "shared" else (name,)
+        return initial_model(self.factory(name), seed_of(self.study.seed, "init", *words))
+
+    def settings(self, spec: ModelSpec, *, seed: int, folder: Path | None) -> TrainingSettings:
+        """Return how a model is trained."""
+        return TrainingSettings(
+            epochs=spec.epochs,
+            batch_size=spec.batch_size,
+            learning_rate=spec.learning_rate,
+            augment=spec.augment,
+            validate_every=spec.validate_every,
+            precision=spec.precision,
+            seed=seed,
+            device=self.device,
+            folder=folder,
+        )
+
+    def checkpoint(self, name: str) -> Path:
+        """Return where a model's weights lie, trained here or loaded."""
+        given = self.study.models[name].checkpoint
+        return Path(given) if given else self.folder / "models" / f"{name}.safetensors"
+
+    def model(self, name: str) -> nn.Module:
+        """Return a trained model in evaluation mode, on the study's device.
+
+        Raises:
+            CheckpointError: Its file is not there, or does not fit the network.
+        """
+        model = self.initial(name)
+        load_checkpoint(model, read_checkpoint(self.checkpoint(name)), strict=True)
+        return model.eval().to(self.torch_device)
+
+    @cached_property
+    def torch_device(self) -> torch.device:
+        """The device for evaluation."""
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _network_options(study: Study) -> dict[str, Any]:
+    spec = study.network
+    options: dict[str, Any] = dict(spec.options)
+    if spec.name not in NETWORKS:
+        return options
+    options["width"] = spec.width
+    if spec.bias is not None:
+        options["bias"] = spec.bias
+    if spec.name == "unet":
+        options["upsampling"] = spec.upsampling
+    elif spec.weights is not None:
+        options["weights"] = spec.weights
+    return options
+
+
+def _built(build: Callable[..., nn.Module], options: Mapping[str, Any], name: str) -> nn.Module:
+    try:
+        return build(**options)
+    except TypeError as error:
+        raise StudyError(
+            f"cannot build the network {name!r} with {sorted(options)}: {error}"
+        ) from error
+
+
+def _read(name: str, spec: DataSpec) -> ImageSet:
+    reader = load_named(spec.reader, READERS, "reader")
+    if spec.root is None and spec.reader != "phantom":
+        raise StudyError(
+            f"data.{name} has no root: the reader {spec.reader!r} needs a folder. "
+            f"Set root, or give --data {name}=PATH"
+        )
+    try:
+        image_set = reader(spec.root, **spec.options)
+    except TypeError as error:
+        raise StudyError(
+            f"cannot read data.{name} with the options {sorted(spec.options)}: {error}"
+        ) from error
+    if not isinstance(image_set, ImageSet):
+        raise StudyError(
+            f"the reader {spec.reader!r} gave {type(image_set).__name__}, expected an ImageSet"
+        )
+    return image_set
