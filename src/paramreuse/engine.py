@@ -11,7 +11,19 @@ from paramreuse.errors import ModelError
 
 
 class Engine(Protocol):
-    """Computes the target's outputs for one batch, untouched and with tensors replaced."""
+    """Computes the target's outputs for one batch, untouched and with tensors replaced.
+
+    Attributes:
+        notes: What the reader of the results should know.
+        rounding: How far outputs may be from those of a plain forward pass, in units of the
+            largest output.
+    """
+
+    notes: tuple[str, ...]
+    rounding: float
+
+    def fitting(self, inputs: Tensor) -> int:
+        """Return how many samples of a batch to hand over at once."""
 
     def baseline(self, inputs: Tensor) -> Tensor:
         """Return the outputs of the untouched target; the batch stays the current one."""
@@ -23,15 +35,25 @@ class Engine(Protocol):
             variants: For each variant the tensors to put in, by state-dict key.
         """
 
+    def settled(self, variant: Mapping[str, Tensor]) -> Tensor:
+        """Return, for the current batch, what a plain forward pass gives with a variant in place.
+
+        Args:
+            variant: Tensors to put in, by state-dict key.
+        """
+
 
 class FullEngine:
     """A full forward pass per variant; the caller's model is never written to.
 
     Args:
         model: Network in evaluation mode.
+        notes: What the reader of the results should know, e.g. why no other engine was used.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, notes: tuple[str, ...] = ()) -> None:
+        self.notes = notes
+        self.rounding = 0.0
         self._model = model
         self._inputs: Tensor | None = None
 
@@ -42,8 +64,17 @@ class FullEngine:
 
     def swapped(self, variants: Sequence[Mapping[str, Tensor]]) -> Iterator[Tensor]:
         """Run the target once per variant."""
-        for tensors in variants:
-            yield functional_call(self._model, dict(tensors), (self._inputs,))
+        for variant in variants:
+            yield self.settled(variant)
+
+    def settled(self, variant: Mapping[str, Tensor]) -> Tensor:
+        """Run the target with one variant in place."""
+        output: Tensor = functional_call(self._model, dict(variant), (self._inputs,))
+        return output
+
+    def fitting(self, inputs: Tensor) -> int:
+        """Take every batch as it comes."""
+        return len(inputs)
 
 
 def checked_output(output: object) -> Tensor:

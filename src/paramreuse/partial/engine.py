@@ -1,0 +1,136 @@
+"""The engine that recomputes only what a swap changes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from paramreuse.engine import Engine, FullEngine
+from paramreuse.partial.capture import CaptureError
+from paramreuse.partial.fitted import AGREEMENT, FittedNetwork, difference
+from paramreuse.partial.workers import Chunk, clean_chunks, swapped_outputs, threads
+
+_GB = 10**9
+
+
+def partial_engine(
+    model: nn.Module, example_input: Tensor, *, memory_limit_gb: float | None = None
+) -> Engine:
+    """Return the fast engine for a model, or plain forward passes where it cannot be captured.
+
+    Args:
+        model: Network in evaluation mode; left as it is.
+        example_input: One batch.
+        memory_limit_gb: Bounds what is kept from a batch, in units of 1e9 bytes; what does not fit
+            is recomputed.
+
+    Returns:
+        A ``PartialEngine``, or a ``FullEngine`` whose ``notes`` say why.
+    """
+    try:
+        return PartialEngine(model, example_input, memory_limit_gb=memory_limit_gb)
+    except CaptureError as error:
+        return FullEngine(model, notes=(_note(str(error)),))
+
+
+def _note(reason: str) -> str:
+    return f"every swap took a full forward pass, as the target cannot be captured: {reason}"
+
+
+class PartialEngine:
+    """Runs the target once per batch, and per swap only the nodes that depend on it.
+
+    Outputs differ from plain forward passes by rounding only: convolutions are folded and sums
+    taken in another order.
+
+    Attributes:
+        notes: Why swaps take plain forward passes, if they do.
+        rounding: Largest difference between the captured and a plain pass of the untouched target
+            on the current batch, in units of the largest output.
+
+    Args:
+        model: Network in evaluation mode; never written to.
+        example_input: One batch.
+        memory_limit_gb: Bounds what is kept from a batch.
+
+    Raises:
+        CaptureError: The model cannot be captured, or the captured graph gives other outputs.
+    """
+
+    def __init__(
+        self, model: nn.Module, example_input: Tensor, *, memory_limit_gb: float | None = None
+    ) -> None:
+        self.notes: tuple[str, ...] = ()
+        self.rounding = 0.0
+        self._model = model
+        self._full = FullEngine(model)
+        self._limit = None if memory_limit_gb is None else int(memory_limit_gb * _GB)
+        self._current: FittedNetwork | None = None
+        self._chunks: list[Chunk] = []
+        self._reference = example_input
+        self._num_threads = torch.get_num_threads()
+        self._fitted: dict[tuple[object, ...], FittedNetwork] = {
+            _place(example_input): FittedNetwork(model, example_input, self._limit)
+        }
+
+    def fitting(self, inputs: Tensor) -> int:
+        """Return how many samples of a batch to hand over at once, for memory's sake."""
+        fitted = self._fit(inputs)
+        return len(inputs) if fitted is None else fitted.num_samples(len(inputs))
+
+    def baseline(self, inputs: Tensor) -> Tensor:
+        """Run the target as it is, plainly, and once more to keep what swaps will need."""
+        self._chunks = []  # what was kept of the last batch goes before more is kept
+        self._reference = self._full.baseline(inputs)
+        self._current = self._fit(inputs)
+        if self._current is not None:
+            self._chunks, outputs = clean_chunks(self._current, inputs)
+            self.rounding = difference(outputs, self._reference)
+            if not self.rounding <= AGREEMENT:
+                self._give_up(f"its graph is off by {self.rounding:.1e} of the largest output")
+        return self._reference
+
+    def _fit(self, inputs: Tensor) -> FittedNetwork | None:
+        """Return the network captured for inputs of this shape, but for their number."""
+        if self.notes:
+            return None
+        for place in (_place(inputs), (len(inputs), *_place(inputs))):
+            fitted = self._fitted.get(place)
+            if fitted is None:
+                return self._fit_anew(inputs, place)
+            if fitted.num_fixed in (None, len(inputs)):
+                return fitted
+        return None
+
+    def _fit_anew(self, inputs: Tensor, place: tuple[object, ...]) -> FittedNetwork | None:
+        try:
+            self._fitted[place] = FittedNetwork(self._model, inputs, self._limit)
+        except CaptureError as error:
+            self._give_up(str(error))
+            return None
+        return self._fitted[place]
+
+    def _give_up(self, reason: str) -> None:
+        self.notes = (_note(reason),)
+        self.rounding = 0.0
+        self._current = None
+        self._chunks = []
+
+    def swapped(self, variants: Sequence[Mapping[str, Tensor]]) -> Iterator[Tensor]:
+        """Yield, for the current batch, the outputs with each variant's tensors in place."""
+        if self._current is None:
+            yield from self._full.swapped(variants)
+            return
+        self._num_threads = torch.get_num_threads()
+        outputs = swapped_outputs(self._current, self._chunks, self._reference, variants)
+        for variant, output in zip(variants, outputs, strict=True):
+            yield self.settled(variant) if output is None else output
+
+    def settled(self, variant: Mapping[str, Tensor]) -> Tensor:
+        """Return the outputs of one variant on the current batch from a plain forward pass."""
+        with torch.no_grad(), threads(self._num_threads):  # one while swaps are under way
+            return next(self._full.swapped([variant]))
+
+
+def _place(inputs: Tensor) -> tuple[object, ...]:
+    return (tuple(inputs.shape[1:]), inputs.dtype, inputs.device)

@@ -1,0 +1,154 @@
+"""A network captured for inputs of one shape, with the choice of what to keep of a batch."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from paramreuse.engine import checked_output
+from paramreuse.partial.capture import CaptureError, capture
+from paramreuse.partial.execution import Footprint, Network
+from paramreuse.partial.fusion import fused
+from paramreuse.partial.graph import Graph
+from paramreuse.partial.schedule import Slot, useful_slots
+
+AGREEMENT = 1e-4
+"""Largest difference from the model, in units of its largest output, that is taken for rounding."""
+
+_CACHE_BYTES = 2**20
+"""How large a value may get before samples are split further: a core's second-level cache."""
+
+_RUN_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
+
+_KERNEL_COPIES = 4
+"""Folded kernels: the network's own, in whole and in parts, and those of swaps under way."""
+
+
+class FittedNetwork:
+    """A network captured for inputs of one shape.
+
+    Attributes:
+        network: What runs.
+        concurrent: Whether threads may run samples side by side.
+        samples_at_once: How many samples go through the network together.
+        num_fixed: The only number of samples that the graph serves, if there is only one.
+
+    Args:
+        model: Left as it is.
+        inputs: One batch.
+        limit_bytes: Bounds what is kept.
+
+    Raises:
+        CaptureError: The model cannot be captured, or the captured graph gives other outputs.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Tensor, limit_bytes: int | None) -> None:
+        if torch.is_autocast_enabled(inputs.device.type):
+            raise CaptureError("autocast is on, and a captured graph would not follow it")
+        graph = capture(model, inputs)
+        nodes, output = fused(graph)
+        self.network = Network(nodes, output, graph.tensors)
+        self.concurrent = graph.concurrent and inputs.device.type == "cpu"
+        self._canonical = graph.canonical
+        self._used: frozenset[str] = frozenset().union(*(node.keys for node in nodes))
+        self._limit = limit_bytes
+        _check(model, graph, self.network, inputs)
+        self.num_fixed = graph.num_samples
+        self._choose_slots(inputs)
+
+    def _choose_slots(self, inputs: Tensor) -> None:
+        network = self.network
+        slots = set(useful_slots(network.nodes, network.output))
+        network.keep(frozenset(slots))
+        footprint = Footprint()
+        number = 1 if self.num_fixed is None else self.num_fixed
+        with torch.no_grad():
+            network.clean_pass(inputs[:number], footprint)
+        sizes = {slot: size // number for slot, size in footprint.slot_bytes.items()}
+        self._peak_bytes = footprint.peak_bytes // number
+        self._sample_bytes = sum(sizes.get(slot, 0) for slot in slots)
+        self.samples_at_once = max(1, _CACHE_BYTES * number // max(1, footprint.largest_bytes))
+        if self.num_fixed is not None:
+            self.samples_at_once = self.num_fixed
+        elif not self.concurrent:
+            self.samples_at_once = max(self.samples_at_once, len(inputs))
+        if self._limit is None:
+            return
+        # The largest first: few channels at full size are the cheapest to compute again.
+        for slot in sorted(slots, key=lambda slot: (-sizes.get(slot, 0), str(slot))):
+            if self._sample_bytes + self._fixed_bytes() <= self._limit:
+                break
+            slots.discard(slot)
+            self._sample_bytes -= sizes.get(slot, 0)
+        network.keep(frozenset(slots))
+
+    def _fixed_bytes(self) -> int:
+        kernels = _KERNEL_COPIES * self.network.kernel_bytes()
+        return kernels + torch.get_num_threads() * self._peak_bytes * self.samples_at_once
+
+    def num_samples(self, wanted: int) -> int:
+        """Return how many samples fit under the memory limit, at least one."""
+        if self._limit is None or self.num_fixed is not None:
+            return wanted
+        plain_pass = 2 * self._peak_bytes
+        each = max(1, self._sample_bytes + plain_pass)
+        return min(wanted, max(1, (self._limit - self._fixed_bytes()) // each))
+
+    def moved(self, variant: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Return what a variant changes, by the keys of the nodes.
+
+        Returns:
+            Tensors that differ from the model's own; ``None`` if one is not among the graph's, so
+            that only a plain forward pass can tell what it does.
+        """
+        moved: dict[str, Tensor] = {}
+        for key, tensor in variant.items():
+            name = self._canonical.get(key)
+            if name is None or name not in self._used:
+                return None
+            if not torch.equal(tensor, self.network.tensors[name]):
+                moved[name] = tensor.detach()
+        return moved
+
+
+def difference(outputs: Tensor, reference: Tensor) -> float:
+    """Return the largest difference in units of the largest reference value; NaN equals NaN."""
+    if outputs.shape != reference.shape or outputs.dtype != reference.dtype:
+        return float("inf")
+    if not outputs.numel() or torch.equal(outputs, reference):
+        return 0.0
+    known = torch.isfinite(reference)
+    if not torch.equal(known, torch.isfinite(outputs)):
+        return float("inf")
+    outputs, reference = outputs[known].double(), reference[known].double()
+    if not outputs.numel():
+        return 0.0
+    largest = float(reference.abs().max())
+    return float((outputs - reference).abs().max()) / max(largest, torch.finfo(torch.float32).tiny)
+
+
+def _check(model: nn.Module, graph: Graph, network: Network, inputs: Tensor) -> None:
+    """Compare the graph with the model, also with every tensor moved a little.
+
+    A tensor whose value was written into the graph as a constant would not follow a swap.
+    """
+    x = inputs if graph.num_samples is not None else inputs[:2]
+    own = {key: _nudged(graph.tensors[key]) for key in sorted(set(graph.canonical.values()))}
+    for what, tensors in (("graph", {}), ("graph with other tensors", own)):
+        try:
+            with torch.no_grad():
+                wanted = checked_output(functional_call(model, tensors, (x,)))
+                trial = Network(network.nodes, network.output, network.tensors | tensors)
+                off = difference(trial.clean_pass(x)[0], wanted)
+        except _RUN_ERRORS as error:
+            raise CaptureError(f"its {what} does not run: {error}") from error
+        if not off <= AGREEMENT:
+            raise CaptureError(f"its {what} is off by {off:.1e} of the largest output")
+
+
+def _nudged(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    waves = torch.arange(tensor.numel(), device=tensor.device, dtype=torch.float64).cos()
+    return (tensor.double() * (1 + 0.05 * waves.view(tensor.shape))).to(tensor.dtype)
