@@ -15,8 +15,8 @@ def write_patient(folder: Path, ed: int, es: int) -> tuple[np.ndarray, np.ndarra
     """Write a patient whose labels are in two frames alone; return image and labels."""
     image = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
     labels = np.zeros(SHAPE, dtype=np.uint8)
-    for frame in (ed, es):
-        labels[1, 1:4, :, frame] = [[1], [2], [3]]  # LV, myocardium, RV
+    labels[1, 1:4, :, ed] = [[1], [2], [3]]  # LV, myocardium, RV
+    labels[2, 1:4, :, es] = [[3], [2], [1]]
     stem = folder / folder.name
     write_nifti(stem.with_name(f"{folder.name}_sa.nii.gz"), image, (1.25, 1.5, 10.0, 1.0))
     write_nifti(stem.with_name(f"{folder.name}_sa_gt.nii.gz"), labels, (1.25, 1.5, 10.0, 1.0))
@@ -50,6 +50,8 @@ def test_frames_count_from_0_and_labels_become_those_of_acdc(tmp_path: Path) -> 
     assert pieces[0].labels is not None
     # 1 LV, 2 myocardium, 3 RV in the file.
     assert pieces[0].labels[1].tolist() == [0, 3, 2, 1, 0, 0, 0]
+    assert pieces[5].labels is not None
+    assert pieces[5].labels[2].tolist() == [0, 1, 2, 3, 0, 0, 0]
 
 
 def test_the_official_split_leaves_the_unlabelled_out(tmp_path: Path) -> None:

@@ -138,10 +138,8 @@ def _list_pairs(folder: Path, images: str, masks: str | None) -> dict[str, list[
         if match is None or not path.is_file():
             continue
         mask = None if masks is None else folder / masks.format(**match.groupdict())
-        if mask == path:  # "{subject}.png" fits the masks "{subject}_mask.png", too
-            continue
         if mask is not None and not mask.is_file():
-            if _is_mask(relative, masks):
+            if _is_mask(relative, masks):  # "{subject}.png" fits "a_mask.png", too
                 continue
             raise DataError(
                 f"cannot read {path}: its mask {mask} is not there; expected one for every image "
