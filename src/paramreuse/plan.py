@@ -4,6 +4,7 @@ Source: arXiv 2008.03414, "transfer learning experiments": the reusable paramete
 either frozen or trained along.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -224,8 +225,9 @@ def apply_plan(
         What was loaded and frozen, and why not the rest.
 
     Raises:
-        PlanError: The mode is unknown, the plan is of another network, or nothing that it wants
-            loaded is in the source. The model is untouched then.
+        PlanError: The mode is unknown, the plan is of another network or names a tensor twice,
+            nothing that it wants loaded is in the source, or a layer cannot freeze one statistic
+            alone. The model is untouched then.
     """
     if mode not in ("freeze", "finetune"):
         raise PlanError(f"unknown mode {mode!r}: expected 'freeze' or 'finetune'")
@@ -245,11 +247,12 @@ def apply_plan(
             f"cannot apply the plan: none of the {len(plan.loaded)} sites that it loads can be "
             f"taken from the source. First: {skipped[0].key}: {skipped[0].reason}"
         )
+    frozen = [entry.site.key for entry, _ in wanted if _is_frozen(entry.action, mode)]
+    # First, since it may refuse; then the model has to be untouched.
+    freeze_tensors(model, frozen)
     with torch.no_grad():
         for entry, tensor in wanted:
             slots[entry.site.key].copy_(tensor)
-    frozen = [entry.site.key for entry, _ in wanted if _is_frozen(entry.action, mode)]
-    freeze_tensors(model, frozen)
     return AppliedPlan(tuple(entry.site.key for entry, _ in wanted), tuple(frozen), tuple(skipped))
 
 
@@ -258,6 +261,13 @@ def _is_frozen(action: Action, mode: str) -> bool:
 
 
 def _check_fit(plan: Plan, slots: Mapping[str, Tensor]) -> None:
+    counts = Counter(entry.site.key for entry in plan.entries)
+    twice = [key for key, count in counts.items() if count > 1]
+    if twice:
+        raise PlanError(
+            f"cannot apply the plan: it has {counts[twice[0]]} entries for {twice[0]!r}, expected "
+            "one action per site. Remove all but one"
+        )
     for entry in plan.entries:
         held = slots.get(entry.site.key)
         if held is not None and tuple(held.shape) != entry.site.shape:

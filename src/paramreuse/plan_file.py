@@ -1,9 +1,9 @@
 """Plans as YAML files that a person can read and edit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -12,6 +12,8 @@ from paramreuse.files import write_text
 from paramreuse.layers import Kind
 from paramreuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites import Site
+
+T = TypeVar("T")
 
 _VERSION = 1
 _FAMILIES = ("conv", "conv_transpose", "linear", "norm", "embedding", "other")
@@ -37,14 +39,20 @@ def write_plan(plan: Plan, path: str | PathLike[str]) -> None:
     content: dict[str, Any] = {"source": plan.source}
     if plan.tolerance is not None:
         content |= {"tolerance": plan.tolerance, "confidence": plan.confidence}
-    content["sites"] = [_as_mapping(entry) for entry in plan.entries]
-    text = _HEAD + yaml.safe_dump(
-        content, sort_keys=False, default_flow_style=None, width=1000, allow_unicode=True
-    )
+    lines = [f"- {_dumped(_as_mapping(entry), flow=True)}" for entry in plan.entries]
+    sites = "sites:\n" + "".join(lines) if lines else "sites: []\n"
     try:
-        write_text(Path(path), text)
+        write_text(Path(path), _HEAD + _dumped(content, flow=False) + sites)
     except OSError as error:
         raise PlanError(f"cannot write the plan {fspath(path)!r}: {error.strerror}") from error
+
+
+def _dumped(content: Mapping[str, Any], *, flow: bool) -> str:
+    """Return YAML; in flow style one line, so that an action stands beside its site.
+
+    Letters beyond ASCII are escaped, since PyYAML does not read every line break that it writes.
+    """
+    return str(yaml.safe_dump(content, sort_keys=False, default_flow_style=flow, width=10**9))
 
 
 def _as_mapping(entry: PlanEntry) -> dict[str, Any]:
@@ -59,6 +67,7 @@ def _as_mapping(entry: PlanEntry) -> dict[str, Any]:
         "attribute": site.attribute,
         "shape": list(site.shape),
         "output": site.is_output,
+        **({"aliases": list(site.aliases)} if site.aliases else {}),
         "reason": entry.reason,
     }
 
@@ -87,9 +96,20 @@ def read_plan(path: str | PathLike[str]) -> Plan:
     entries = tuple(_entry(item, f"entry {n} of {where!r}") for n, item in enumerate(sites, 1))
     numbers = {name: content.get(name) for name in ("tolerance", "confidence")}
     for name, value in numbers.items():
-        if value is not None and not isinstance(value, int | float):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise PlanError(f"{name} in {where!r} is {value!r}: expected a number")
-    return Plan(entries, str(content.get("source", "")), **numbers)
+    _refuse_twins(entries, where)
+    return Plan(entries, _text(content, "source", repr(where)), **numbers)
+
+
+def _refuse_twins(entries: Sequence[PlanEntry], where: str) -> None:
+    first: dict[str, int] = {}
+    for number, entry in enumerate(entries, 1):
+        if first.setdefault(entry.site.key, number) != number:
+            raise PlanError(
+                f"entries {first[entry.site.key]} and {number} of {where!r} are both for "
+                f"{entry.site.key!r}: expected one action per tensor. Remove one of them"
+            )
 
 
 def _entry(item: object, where: str) -> PlanEntry:
@@ -102,21 +122,41 @@ def _entry(item: object, where: str) -> PlanEntry:
     _check_choice(item, "kind", tuple(kind.value for kind in Kind), where)
     if "family" in item:
         _check_choice(item, "family", _FAMILIES, where)
-    shape = item["shape"]
-    if not isinstance(shape, list) or not all(isinstance(n, int) for n in shape):
-        raise PlanError(f"{where} has the shape {shape!r}: expected a list of whole numbers")
-    if not isinstance(item["layer"], int):
+    if type(item["layer"]) is not int:
         raise PlanError(f"{where} has the layer {item['layer']!r}: expected a whole number")
+    if not isinstance(item.get("output", False), bool):
+        raise PlanError(f"{where} has the output {item['output']!r}: expected true or false")
     site = Site(
         layer=item["layer"],
-        path=str(item["path"]),
+        path=_text(item, "path", where),
         kind=Kind(item["kind"]),
-        attribute=str(item["attribute"]),
-        shape=tuple(shape),
-        family=str(item.get("family", "")),
-        is_output=bool(item.get("output", False)),
+        attribute=_text(item, "attribute", where),
+        shape=tuple(_items(item, "shape", int, where)),
+        family=_text(item, "family", where),
+        is_output=item.get("output", False),
+        aliases=tuple(_items(item, "aliases", str, where)),
     )
-    return PlanEntry(site, Action(item["action"]), str(item.get("reason", "")))
+    return PlanEntry(site, Action(item["action"]), _text(item, "reason", where))
+
+
+def _items(item: Mapping[str, object], name: str, wanted: type[T], where: str) -> list[T]:
+    value = item.get(name, [])
+    # Not isinstance, to which true and false are whole numbers.
+    if not isinstance(value, list) or any(type(entry) is not wanted for entry in value):
+        what = "whole numbers" if wanted is int else "keys"
+        raise PlanError(f"{where} has the {name} {value!r}: expected a list of {what}")
+    return value
+
+
+def _text(item: Mapping[str, object], name: str, where: str) -> str:
+    """Return a text, empty where it is left out or left blank."""
+    value = item.get(name)
+    if value is not None and not isinstance(value, str):
+        raise PlanError(
+            f"{where} has the {name} {value!r}, a {type(value).__name__}: expected a text. "
+            "Put it into quotes"
+        )
+    return value or ""
 
 
 def _check_choice(

@@ -30,6 +30,10 @@ CONFIDENCE = 0.95
 REUSABLE_SHARE = 0.5
 """Share of kernel layers from which on a network counts as reusable."""
 
+_ROUNDING = 1e-9
+"""A drop may exceed the tolerance by so much and still equal it: ``0.9 - 0.88 > 0.02`` in float64,
+while scores that differ at all differ by a pixel, which is more."""
+
 VERDICT_COLUMNS = (
     *("swap", "family", "layer", "path", "kind"),
     *("drop", "drop_low", "drop_high", "control_drop", "paper", "verdict"),
@@ -186,10 +190,10 @@ class _Drop:
     high: float
 
     def passes(self, tolerance: float) -> bool:
-        return self.high <= tolerance
+        return self.high <= tolerance + _ROUNDING
 
     def fails(self, tolerance: float) -> bool:
-        return self.low > tolerance
+        return self.low > tolerance + _ROUNDING
 
 
 def judge(sweep: Sweep, *, tolerance: float = TOLERANCE, confidence: float = CONFIDENCE) -> Verdict:
@@ -243,7 +247,7 @@ def _judge_swap(
         drop_low=source.low if sweep.subjects else float("nan"),
         drop_high=source.high if sweep.subjects else float("nan"),
         control_drop=min((c.mean for c in controls), default=float("nan")),
-        paper=Word.REUSABLE if source.mean <= tolerance else Word.NOT_REUSABLE,
+        paper=Word.REUSABLE if source.mean <= tolerance + _ROUNDING else Word.NOT_REUSABLE,
         verdict=Word.IDENTICAL if identical else _word(source, controls, tolerance),
     )
 
