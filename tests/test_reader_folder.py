@@ -75,6 +75,13 @@ def test_masks_beside_images_are_not_taken_for_images(tmp_path: Path) -> None:
     assert pictures.subjects == ("a",)
 
 
+def test_values_may_have_been_through_json(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    as_text = {str(value): name for value, name in CLASSES.items()}
+    pictures = read_folder(tmp_path, **PATTERNS, classes=as_text, spacing_mm=1.0)
+    assert pictures.read_subject("a")[0].labels.unique().tolist() == [0, 1]
+
+
 def test_two_values_may_be_one_class(tmp_path: Path) -> None:
     write_png(tmp_path / "i/a.png", GREY)
     write_png(tmp_path / "m/a.png", GREY // 7)  # 0, 1, 2
@@ -109,7 +116,7 @@ def test_a_missing_mask_is_named(tmp_path: Path) -> None:
         ({"images": "pictures/{subject}_{slice}.png"}, "none fits the pattern"),
         ({"classes": ["background"]}, "expected two different names or more"),
         ({"classes": ["background", "LV", "LV"]}, "expected two different names or more"),
-        ({"classes": {"0": "background", "255": "LV"}}, "whole numbers to names"),
+        ({"classes": {"none": "background", "255": "LV"}}, "whole numbers to names"),
     ],
 )
 def test_options_that_cannot_be_used_are_named(

@@ -93,7 +93,9 @@ def _numbered_classes(
     classes: Sequence[str] | Mapping[int, str],
 ) -> tuple[dict[int, int], tuple[str, ...]]:
     """Return the class number of each value, and the class names."""
-    named = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes))
+    given = dict(classes) if isinstance(classes, Mapping) else dict(enumerate(classes))
+    # The keys of a mapping that has been through JSON are text.
+    named = {int(key) if str(key).isdecimal() else key: name for key, name in given.items()}
     names = tuple(dict.fromkeys(named.values()))
     is_whole = all(isinstance(value, int) for value in named)
     is_unique = isinstance(classes, Mapping) or len(names) == len(named)
