@@ -1,0 +1,145 @@
+"""How channels move when a tensor is reshaped, cut, joined or reordered."""
+
+from math import prod
+
+import numpy as np
+
+from paramreuse.channel_call import Call, Value, fix_all
+from paramreuse.channels import POSITION, Dim, Dims, Ids
+
+
+def reshape(call: Call) -> Value:
+    """Follow channels through a change of shape: dimensions may be joined, places only be split."""
+    old, new = call.shape(0), call.shape()
+    dims = [(dim, size) for dim, size in zip(call.dims(0), old, strict=True) if size != 1]
+    sizes = [size for size in new if size != 1]
+    found: list[Dim] = []
+    while dims or sizes:
+        taken, made = [dims.pop(0)], [sizes.pop(0)]
+        while (left := prod(size for _, size in taken)) != (right := prod(made)):
+            if left < right:
+                taken.append(dims.pop(0))
+            else:
+                made.append(sizes.pop(0))
+        found += _regroup(call, taken, made)
+    remaining = iter(found)
+    return tuple(POSITION if size == 1 else next(remaining) for size in new)
+
+
+def _regroup(call: Call, taken: list[tuple[Dim, int]], made: list[int]) -> list[Dim]:
+    if len(taken) == len(made) == 1:
+        return [taken[0][0]]
+    tracked = [at for at, (dim, _) in enumerate(taken) if not isinstance(dim, str)]
+    if not tracked:
+        return [taken[0][0]] * len(made)
+    if len(tracked) > 1 or len(made) > 1:
+        reason = f"{call.node.target} joins or splits channels"
+        fix_all(call, [dim for dim, _ in taken], reason)
+        return [reason] * len(made)
+    sizes = [size for _, size in taken]
+    ids = np.asarray(taken[tracked[0]][0]).reshape(
+        [-1 if at in tracked else 1 for at in range(len(sizes))]
+    )
+    return [np.broadcast_to(ids, sizes).reshape(-1)]
+
+
+def permute(call: Call) -> Value:
+    """Reorder dimensions."""
+    x = call.dims(0)
+    return tuple(x[at] for at in call.argument(1, "dims"))
+
+
+def transpose(call: Call) -> Value:
+    """Exchange two dimensions."""
+    x = list(call.dims(0))
+    one, other = (call.argument(1), call.argument(2)) if len(call.node.args) > 1 else (0, -1)
+    x[one], x[other] = x[other], x[one]
+    return tuple(x)
+
+
+def expand(call: Call) -> Value:
+    """Repeat single places."""
+    x, old, new = call.dims(0), call.shape(0), call.shape()
+    added = len(new) - len(old)
+    kept = [dim if old[at] == new[at + added] else POSITION for at, dim in enumerate(x)]
+    return (*(POSITION,) * added, *kept)
+
+
+def concatenate(call: Call) -> Value:
+    """Put channels beside each other, as long connections do."""
+    nodes = [node for node in call.argument(0) if node.meta["val"].ndim]
+    parts = [_single(call.values[node]) for node in nodes]
+    sizes = [tuple(node.meta["val"].shape) for node in nodes]
+    at = call.argument(1, "dim", 0) % len(call.shape())
+    out = list(parts[0])
+    for dims in parts[1:]:
+        for place, dim in enumerate(dims):
+            if place != at:
+                call.ties.tie(out[place], dim)
+    if any(not isinstance(dims[at], str) for dims in parts):
+        pieces = zip(parts, sizes, strict=True)
+        out[at] = np.concatenate([_as_ids(call, dims[at], size[at]) for dims, size in pieces])
+    return tuple(out)
+
+
+def _single(value: Value) -> Dims:
+    return value[0] if isinstance(value, list) else value
+
+
+def _as_ids(call: Call, dim: Dim, size: int) -> Ids:
+    if not isinstance(dim, str):
+        return dim
+    ids = call.ties.fresh(size)
+    call.ties.fix(ids, dim)
+    return ids
+
+
+def _cut(call: Call, dim: Dim, part: slice) -> Dim:
+    if isinstance(dim, str):
+        return dim
+    if len(np.unique(dim)) < len(dim):
+        call.ties.fix(dim, reason := f"{call.node.target} cuts through channels")
+        return reason
+    return dim[part]
+
+
+def take_slice(call: Call) -> Value:
+    """Take a run of channels out."""
+    x, at = list(call.dims(0)), call.argument(1, "dim", 0)
+    if call.shape(0)[at] != call.shape()[at]:
+        part = slice(call.argument(2, "start"), call.argument(3, "end"), call.argument(4, "step"))
+        x[at] = _cut(call, x[at], part)
+    return tuple(x)
+
+
+def split(call: Call) -> Value:
+    """Cut channels into runs."""
+    x, at = call.dims(0), call.argument(2, "dim", 0)
+    at %= len(x)
+    outputs: list[Dims] = []
+    start = 0
+    for shape in call.output_shapes():
+        piece = _cut(call, x[at], slice(start, start + shape[at]))
+        outputs.append((*x[:at], piece, *x[at + 1 :]))
+        start += shape[at]
+    return outputs
+
+
+def shuffle_pixels(call: Call) -> Value:
+    """Move channels into places; the channels that make up one come along together."""
+    x, factor = call.dims(0), call.argument(1) ** 2
+    channels = x[-3]
+    if not isinstance(channels, str):
+        for shift in range(1, factor):
+            call.ties.tie(channels[::factor], channels[shift::factor])
+        channels = channels[::factor]
+    return *x[:-3], channels, POSITION, POSITION
+
+
+def shuffle_channels(call: Call) -> Value:
+    """Interleave the groups of channels."""
+    x, groups = call.dims(0), call.argument(1)
+    channels = x[1]
+    if not isinstance(channels, str):
+        channels = channels.reshape(groups, -1).T.reshape(-1)
+    return x[0], channels, *x[2:]
