@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from paramreuse.sites import Site, SiteMatch, compare_sites, match_sites, sites_of
     from paramreuse.swaps import Swap, make_swaps
     from paramreuse.sweep import sweep_sites
-    from paramreuse.training import FreezePlan
+    from paramreuse.training.freeze_plan import FreezePlan
     from paramreuse.verdict import Verdict, judge, share_curve
 
 _HOMES = {
@@ -60,7 +60,7 @@ _HOMES = {
     "sites": ("Site", "SiteMatch", "compare_sites", "match_sites", "sites_of"),
     "swaps": ("Swap", "make_swaps"),
     "sweep": ("sweep_sites",),
-    "training": ("FreezePlan",),
+    "training.freeze_plan": ("FreezePlan",),
     "verdict": ("Verdict", "judge", "share_curve"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -1,0 +1,186 @@
+"""The house: who may import whom, what is public, how long a file may be."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import paramreuse
+
+ROOT = Path(paramreuse.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+ORDER = (
+    *("errors", "_version", "versions", "untouched", "files", "checkpoint"),
+    # The method, in the papers' order.
+    *("layers", "lending", "sites", "scores", "batches", "intervals", "swaps"),
+    *("engine", "partial", "stopping", "outcomes", "sweep", "scoring"),
+    *("pair_sums", "lineage", "distance"),
+    *("channels", "channel_call", "channel_shapes", "channel_ops", "channel_trace", "alignment"),
+    *("recalibration", "batchnorm", "frozen_norm", "freezing"),
+    *("verdict", "plan", "ranking", "plan_file"),
+    # What it runs on, and a whole study.
+    *("networks", "data", "training", "report", "study", "console", "cli", "__main__"),
+)
+"""Each module imports only from those before it."""
+
+HOMES_OF_LIBRARIES = {
+    "lightning": {"training"},
+    "monai": {"data", "training"},
+    "nibabel": {"data"},
+    "pydicom": {"data"},
+    "h5py": {"data"},
+    "matplotlib": {"report"},
+    "jinja2": {"report"},
+    "typer": {"cli"},
+    "rich": {"cli", "console", "training"},
+    "safetensors": {"checkpoint"},
+    "sqlite3": {"study"},
+    "pydantic": {"study"},
+    "yaml": {"plan_file", "study", "cli"},
+}
+"""Which modules may import a library; the others work where it is not installed."""
+
+
+def room_of(path: Path) -> str:
+    """Name of the module, or of the package it is in, right below the root."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Dotted names of all modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name} imports relatively"
+            module = node.module or ""
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def modules_imported_by(path: Path) -> set[str]:
+    """Names, below the root, of those of our own modules that a file imports."""
+    names = {name.removeprefix("paramreuse.") for name in imported_names(path) if "." in name}
+    ours = {".".join(f.relative_to(ROOT).with_suffix("").parts): f for f in FILES}
+    found = set()
+    for name in names:
+        parent = name.rpartition(".")[0]
+        candidates = (name, f"{name}.__init__", parent, f"{parent}.__init__")
+        found |= set([module for module in candidates if module in ours][:1])
+    return found
+
+
+def test_every_module_has_a_place_in_the_order() -> None:
+    rooms = {room_of(path) for path in FILES} - {"__init__"}
+
+    assert sorted(rooms - set(ORDER)) == []
+    assert len(set(ORDER)) == len(ORDER)
+
+
+def test_modules_import_only_from_those_before_them() -> None:
+    wrong = [
+        f"{room_of(path)} imports {module}"
+        for path in FILES
+        if room_of(path) != "__init__"
+        for module in sorted(modules_imported_by(path))
+        if ORDER.index(module.split(".")[0]) > ORDER.index(room_of(path))
+    ]
+
+    assert wrong == []
+
+
+def test_no_two_modules_import_each_other() -> None:
+    graph = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): modules_imported_by(path)
+        for path in FILES
+        if path != ROOT / "__init__.py"
+    }
+
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports run in a circle: {error.args[1]}")
+
+
+def test_a_library_is_imported_where_it_belongs() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in FILES
+        for name in imported_names(path)
+        if room_of(path) not in HOMES_OF_LIBRARIES.get(name.split(".")[0], {room_of(path)})
+    ]
+
+    assert wrong == []
+
+
+def test_tables_are_made_with_pandas_only_when_asked_for() -> None:
+    eager = [
+        path.relative_to(ROOT)
+        for path in FILES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import) and any(alias.name == "pandas" for alias in node.names)
+    ]
+
+    assert eager == []
+
+
+def test_importing_the_package_imports_no_library() -> None:
+    libraries = ("torch", "numpy", "pandas", "scipy", "lightning", "monai", "typer", "pydantic")
+    code = f"import sys, paramreuse; print([n for n in {libraries!r} if n in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_are_sorted_and_each_has_one_home() -> None:
+    names = [name for module in paramreuse._HOMES.values() for name in module]
+
+    assert sorted([*names, "__version__"]) == paramreuse.__all__
+    assert list(paramreuse._HOMES) == sorted(paramreuse._HOMES)
+    assert dir(paramreuse) == paramreuse.__all__
+
+
+def test_a_type_checker_is_told_the_same_homes() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+
+    told = {
+        (node.module or "").removeprefix("paramreuse."): tuple(a.name for a in node.names)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+    }
+
+    assert {home: sorted(names) for home, names in told.items()} == {
+        home: sorted(names) for home, names in paramreuse._HOMES.items()
+    }
+
+
+@pytest.mark.parametrize("home", sorted(paramreuse._HOMES))
+def test_public_names_are_there_and_documented(home: str) -> None:
+    if not (ROOT / f"{home.replace('.', '/')}.py").exists() and not (ROOT / home).is_dir():
+        pytest.skip(f"paramreuse.{home} is not written yet")
+    module = importlib.import_module(f"paramreuse.{home}")
+
+    for name in paramreuse._HOMES[home]:
+        assert getattr(paramreuse, name) is getattr(module, name)
+        assert (getattr(module, name).__doc__ or "").strip(), name
+
+
+def test_an_unknown_name_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'process'"):
+        _ = paramreuse.process
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_is_short_and_says_what_it_is_for(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+
+    assert len(text.splitlines()) <= 400
+    assert ast.get_docstring(ast.parse(text))
+    assert path.stem not in {"utils", "core", "base", "common", "helpers", "misc"}
