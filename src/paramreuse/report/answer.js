@@ -1,0 +1,181 @@
+/* The answer in words: what was found, how sure it is, what to do next. */
+
+function networkName() {
+  return DATA.network || 'This network';
+}
+
+function allowed(tolerance) {
+  return `at most ${fmt(tolerance)} ${DATA.score}`.trim();
+}
+
+function headline(source, found) {
+  if (!source || !source.sweep) return `${networkName()} has not been swept yet`;
+  if (!found.total) return `${networkName()}: no single kernel was swept, so it is not judged`;
+  return found.reusableNetwork ? `${networkName()} is a reusable network here` : `${networkName()} is not a reusable network here`;
+}
+
+function writeAnswer() {
+  const source = currentSource();
+  const found = source && source.sweep ? tally(source.sweep.kernels, state.tolerance) : null;
+  byId('headline').textContent = headline(source, found);
+  const eyebrow = byId('eyebrow');
+  eyebrow.textContent = source ? `What ${networkName() === 'This network' ? 'it' : networkName()} can reuse of ${source.name}` : 'What can be reused';
+  eyebrow.className = `eyebrow ${found && found.total ? (found.reusableNetwork ? 'good' : 'bad') : ''}`;
+  if (source) byId('lede').replaceChildren(...lede(source, found).map((p) => (typeof p === 'string' ? h('p', null, p) : p)));
+}
+
+function lede(source, found) {
+  if (!source.sweep) return [`What swapping in ${source.name} costs has not been measured; the distance between the two is below.`];
+  if (!found.total) return [`${count(source.sweep.swaps.length, 'swap')} of ${source.name} were measured, none of a single kernel.`];
+  const words = found.words;
+  const rest = [
+    words.indifferent && `${words.indifferent} ${words.indifferent === 1 ? 'takes' : 'take'} anything, a control as well`,
+    words['not reusable'] && `${words['not reusable']} cannot`,
+    words.undecided && `${words.undecided} ${words.undecided === 1 ? 'is' : 'are'} undecided`,
+  ].filter(Boolean);
+  const same = words.identical ? ` (${words.identical} of them the same in both anyway)` : '';
+  return [
+    h('p', null, h('strong', null, `${found.loadable} of ${found.total} kernel layers`), ` of ${source.name} can be swapped in${same} and cost ${allowed(state.tolerance)}`,
+      rest.length ? `; ${rest.join(', ')}.` : '.'),
+    h('p', { class: 'aside' }, `By the papers’ rule, which looks at the point estimate and at no control, ${found.papers} of ${found.total} pass. `
+      + `A network is called reusable when at least ${percent(DATA.share)} of its kernel layers are.`),
+  ];
+}
+
+/* The sources, each with its share: also the switch between them */
+
+const sourceRows = [];
+
+function buildSources() {
+  const group = fill(byId('sources'), { role: 'radiogroup', 'aria-label': 'Source' }, []);
+  DATA.sources.forEach((source, index) => {
+    const row = h('button', {
+      type: 'button', class: 'source', role: 'radio', onclick: () => pickSource(index),
+      onkeydown: (event) => {
+        const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+        if (!step) return;
+        event.preventDefault();
+        pickSource((index + step + DATA.sources.length) % DATA.sources.length);
+        sourceRows[state.source].focus();
+      },
+    });
+    sourceRows.push(row);
+    group.append(row);
+  });
+}
+
+function writeSources() {
+  DATA.sources.forEach((source, index) => {
+    const row = sourceRows[index];
+    const found = source.sweep ? tally(source.sweep.kernels, state.tolerance) : null;
+    row.setAttribute('aria-checked', String(index === state.source));
+    row.setAttribute('tabindex', index === state.source ? 0 : -1);
+    const parts = found ? VERDICTS.filter((word) => found.words[word]).map((word) => h('i', { class: `fill-${slug(word)}`, vars: { 'flex-grow': found.words[word] } })) : [];
+    row.replaceChildren(
+      h('span', null, h('b', null, source.name), h('small', null, source.lineage ? `start: ${source.lineage}` : 'start not compared')),
+      h('span', { class: 'stack', 'aria-hidden': 'true' }, parts),
+      h('span', { class: 'count' }, found && found.total ? `${found.loadable} of ${found.total}` : 'not swept'));
+  });
+}
+
+/* Cards */
+
+function card(title, ...content) {
+  return h('article', { class: 'card' }, h('h2', null, title), ...content);
+}
+
+function writeCards() {
+  const source = currentSource();
+  const cards = byId('cards');
+  if (!source) {
+    cards.replaceChildren();
+    return;
+  }
+  cards.replaceChildren(...[
+    source.sweep && nextCard(source),
+    source.sweep && sureCard(source),
+    source.sweep && surerCard(source),
+    lineageCard(source),
+  ].filter(Boolean));
+}
+
+function nextCard(source) {
+  const single = source.sweep.swaps.filter((swap) => swap.single && swap.site >= 0);
+  const counted = single.filter((swap) => !DATA.sites[swap.site].output);
+  const loads = (swap) => canBeLoaded(judgeSwap(swap, state.tolerance));
+  const list = h('dl', { class: 'ranges' });
+  for (const kind of KINDS) {
+    const held = counted.filter((swap) => swap.kind === kind);
+    const numbers = held.filter(loads).map((swap) => swap.layer);
+    if (held.length) list.append(h('dt', null, kind), h('dd', null, numbers.length === held.length ? `all ${held.length}` : numbers.length ? trimmed(ranges(numbers)) : 'none'));
+  }
+  const command = source.planCommand.replaceAll('{tolerance}', String(state.tolerance));
+  const moved = source.plan && state.tolerance !== source.tolerance;
+  return card('What to do next',
+    h('p', { class: 'strong', id: 'plan-count' }, single.length ? `Load ${counted.filter(loads).length} of ${count(counted.length, 'site')}, train the rest` : 'Sweep single sites to get a plan'),
+    single.length > 0 && list,
+    command && h('div', { class: 'command' }, h('code', null, command), navigator.clipboard && h('button', {
+      type: 'button', class: 'quiet', onclick: () => navigator.clipboard.writeText(command).then(() => say('copied'), () => say('not copied')),
+    }, 'Copy')),
+    single.length > 0 && h('p', null, h('button', {
+      type: 'button', id: 'save-plan', onclick: () => download(fileName(`plan-${source.name}`, 'yaml'), 'text/yaml;charset=utf-8', planText(source, state.tolerance)),
+    }, 'Save this plan (YAML)')),
+    source.plan && h('details', null, h('summary', null, `Plan of the study${moved ? `, made at ${fmt(source.tolerance)}` : ''}`), h('pre', { tabindex: 0 }, source.plan)));
+}
+
+function trimmed(text) {
+  return text.length > 90 ? `${text.slice(0, text.lastIndexOf(' ', 84))} …` : text;
+}
+
+function sureCard(source) {
+  const { sweep } = source;
+  const judged = sweep.kernels.length ? sweep.kernels : sweep.swaps;
+  const noun = sweep.kernels.length ? 'kernel' : 'swap';
+  const found = tally(judged, state.tolerance);
+  const settled = found.total - found.words.undecided;
+  const people = sweep.subjects.length;
+  return card('How sure',
+    h('p', { class: 'strong' }, `${settled} of ${count(found.total, noun)} settled`),
+    h('p', null, people > 1 ? `Every drop has a ${fmt(source.confidence * 100)} % bootstrap interval over ${people} subjects, paired by subject. `
+      + 'A swap passes when the whole interval is within the tolerance.'
+      : people === 1 ? 'There is one subject only, so no interval and nothing can be settled.'
+        : 'One number was measured for all subjects together, so there are no intervals: the point estimate stands in.'),
+    h('p', null, sweep.controls.length ? `Control: ${sweep.controls.join(', ')}. Where it passes as well, the source is not what helps.`
+      : 'No control was run: a swap that costs nothing proves little.'),
+    [...sweep.notes, ...source.notes].map((note) => h('p', null, note)));
+}
+
+function surerCard(source) {
+  const { sweep } = source;
+  const judged = sweep.kernels.length ? sweep.kernels : sweep.swaps;
+  const found = tally(judged, state.tolerance);
+  const needed = subjectsNeeded(source, judged, state.tolerance);
+  const tips = [];
+  if (found.words.undecided && sweep.subjects.length > 1) {
+    tips.push(`More subjects: ${count(found.words.undecided, 'kernel').replace('kernel', sweep.kernels.length ? 'kernel' : 'swap')} cannot be told from the tolerance yet.`
+      + (needed > sweep.subjects.length && needed < 1e5 ? ` About ${fmt(Number(needed.toPrecision(2)))} subjects would settle half of them.` : ''));
+  }
+  if (!sweep.subjects.length) tips.push('Scores per subject: sweep with batches instead of evaluate=, so that there are intervals.');
+  if (sweep.subjects.length === 1) tips.push('A second subject at least: with one, nothing can be settled.');
+  if (!sweep.controls.length) tips.push('A control: the same swaps with shuffled or re-initialised values.');
+  if (!source.lineage || source.lineage === 'undecided') tips.push('The lineage: compare target and source, to know whether they share a start.');
+  else tips.push(source.lineage === 'shared' ? 'A source with a start of its own: a shared start makes swaps cheap.' : 'A source that shares the target’s start: independent starts make swaps dear.');
+  if (!DATA.transferSummary.length) tips.push('Training with the plan: a swap is a forecast, training is the test.');
+  else if (Math.min(...DATA.transferSummary.map((row) => row.seeds)) < 3) tips.push('Three seeds or more per training: the intervals over seeds are wide or missing.');
+  return card('What would make it surer', h('ul', null, tips.map((tip) => h('li', null, tip))));
+}
+
+const LINEAGE = {
+  shared: ['They share a start', 'Source and target began from the same weights, so what a swap leaves intact may be the start rather than what the source learned.'],
+  independent: ['Independent starts', 'Source and target began from different weights. Raw RMSE then measures permutation and scale; read the relative one.'],
+  undecided: ['Undecided', 'Whether source and target share a start could not be told.'],
+};
+
+function lineageCard(source) {
+  const [head, meaning] = LINEAGE[source.lineage] || ['Not compared', 'Whether source and target share a start has not been tested.'];
+  const same = num(source.identicalShare);
+  return card('Lineage', h('p', { class: 'strong' }, head), h('p', null, meaning),
+    source.lineageReason && h('p', null, source.lineageReason),
+    same > 0 && h('p', null, `${fmt(Number((same * 100).toPrecision(2)))} % of the values are identical.`),
+    !source.sweep && source.notes.map((note) => h('p', null, note)));
+}

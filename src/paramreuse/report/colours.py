@@ -1,0 +1,33 @@
+"""Colours that colour-blind readers tell apart.
+
+Source: Okabe and Ito (2008), "Color Universal Design".
+"""
+
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+YELLOW = "#F0E442"
+GREY = "#8A8F98"
+
+CLASS_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+"""Colours of foreground classes, of sources and of strategies, in order; they repeat."""
+
+VERDICT_COLOURS = {
+    "reusable": GREEN,
+    "identical": SKY,
+    "indifferent": YELLOW,
+    "undecided": GREY,
+    "not reusable": VERMILLION,
+}
+
+VERDICT_GLYPHS = {
+    "reusable": "✓",
+    "identical": "=",
+    "indifferent": "○",
+    "undecided": "?",
+    "not reusable": "✕",
+}
+"""One sign per verdict, so that colour is never the only cue."""

@@ -1,0 +1,96 @@
+"""The page: one HTML file that shows a study and needs nothing but a browser."""
+
+import hashlib
+from base64 import b64encode
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+
+from paramreuse._version import __version__
+from paramreuse.errors import StudyError
+from paramreuse.files import write_text
+from paramreuse.report.contents import ReportData, SourceReport
+from paramreuse.report.payload import missing_parts, page_payload
+from paramreuse.report.plain_values import embedded_json, plain, readable
+from paramreuse.report.requirements import require_report_extra
+from paramreuse.verdict import judge
+
+_SCRIPTS = (
+    *("elements.js", "judging.js", "charts.js", "network_map.js", "layer_panel.js"),
+    *("tables.js", "answer.js", "sections.js", "outcome_sections.js", "page.js"),
+)
+
+
+def write_report(data: ReportData, path: str | PathLike[str]) -> None:
+    """Write the page of a study, whole or not at all.
+
+    Args:
+        data: What the page shows; parts that are missing are named on it.
+        path: File to write, e.g. ``"report.html"``.
+
+    Raises:
+        StudyError: The file cannot be written.
+        MissingExtraError: jinja2 or matplotlib is not installed.
+    """
+    page = render_page(data)
+    try:
+        write_text(Path(path), page)
+    except OSError as error:
+        raise StudyError(f"cannot write the report {str(path)!r}: {error.strerror}") from error
+
+
+def render_page(data: ReportData) -> str:
+    """Return the page of a study as HTML: no network access, everything shown escaped.
+
+    Args:
+        data: What the page shows.
+
+    Raises:
+        MissingExtraError: jinja2 or matplotlib is not installed.
+    """
+    require_report_extra()
+    from jinja2 import Environment, StrictUndefined
+
+    style = _own_file("page.css")
+    script = "\n".join(["'use strict';", *(_own_file(name) for name in _SCRIPTS)])
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.from_string(_own_file("page.html")).render(
+        title=data.study or "study",
+        network=data.network,
+        version=__version__,
+        summaries=[_summary(source) for source in data.sources],
+        missing=missing_parts(data),
+        provenance=plain(dict(data.provenance)),
+        style=_safe(style),
+        script=_safe(script),
+        style_digest=_digest(style),
+        script_digest=_digest(script),
+        payload=_safe(embedded_json(page_payload(data))),
+    )
+    return readable(page)
+
+
+def _own_file(name: str) -> str:
+    return (files("paramreuse.report") / name).read_text(encoding="utf-8")
+
+
+def _safe(text: str) -> str:
+    """Mark text of ours, or escaped by ``embedded_json``, as HTML."""
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704 - files of this package, and JSON without <, > and &
+
+
+def _digest(text: str) -> str:
+    """Return what a content security policy calls a piece of inline code by."""
+    return "sha256-" + b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _summary(source: SourceReport) -> dict[str, str]:
+    """Say in a sentence what was found on a source, for readers without script."""
+    if source.sweep is None:
+        return {"name": source.name, "text": "not swept"}
+    verdict = judge(source.sweep, tolerance=source.tolerance, confidence=source.confidence)
+    return {"name": source.name, "text": verdict.summary()}

@@ -1,0 +1,19 @@
+"""The extra that a report needs, named where it is missing."""
+
+from importlib.util import find_spec
+
+from paramreuse.errors import MissingExtraError
+
+
+def require_report_extra() -> None:
+    """Make sure that what figures and page are drawn with is installed.
+
+    Raises:
+        MissingExtraError: jinja2 or matplotlib is not installed; the message holds the pip line.
+    """
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"cannot draw figures or the report: {' and '.join(missing)} is not installed. "
+            "Install it with: pip install 'paramreuse[report]'"
+        )
