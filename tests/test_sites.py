@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from paramreuse.checkpoint import write_checkpoint
 from paramreuse.errors import ModelError, SiteMismatchError
 from paramreuse.layers import Kind, kinds_of_torch_layer
 from paramreuse.networks.pspnet import pspnet
@@ -124,13 +125,22 @@ def test_a_state_dict_or_file_without_a_model_gives_the_same_sites(
     model: nn.Module, tmp_path: Path
 ) -> None:
     expected = sites_of(model)
+
+    assert sites_of(model.state_dict()) == expected
+    # safetensors itself sorts by name, which would make the pyramid the output of pspnet.
+    assert sites_of(write_checkpoint(tmp_path / "model.safetensors", model)) == expected
+    assert len(expected) == len({site.name for site in expected})
+
+
+def test_a_file_of_others_is_numbered_by_its_names_with_2_before_10(tmp_path: Path) -> None:
+    model = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(12)))
     path = tmp_path / "model.safetensors"
     save_file(model.state_dict(), path)
 
-    assert sites_of(model.state_dict()) == expected
-    # A file keeps no order of layers of its own; what is in it is the same.
-    assert {site.key for site in sites_of(path)} == {site.key for site in expected}
-    assert len(expected) == len({site.name for site in expected})
+    sites = sites_of(path)
+
+    assert [site.path for site in sites if site.kind is Kind.W] == [str(n) for n in range(12)]
+    assert {site.path for site in sites if site.is_output} == {"11"}
 
 
 @pytest.mark.parametrize("model", [unet(width=2), pspnet(width=2)], ids=["unet", "pspnet"])

@@ -316,6 +316,12 @@ def test_a_random_control_depends_on_the_seed_and_the_site_and_on_no_order() -> 
     for name in ("reinit", "shuffled"):
         one, two = draw(forwards, SITES, name), draw(backwards, SITES[::-1], name)
         assert all(torch.equal(one[key], two[key]) for key in one)
+    # Two tensors of one shape are not mixed in the same way.
+    twins = nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9))
+    source = dict.fromkeys(["0.weight", "1.weight"], torch.arange(81.0).view(9, 9))
+    made = replacements_for(twins, source, ("shuffled",))
+    first, _, second, _ = sites_of(twins)
+    assert not torch.equal(made.tensor(first, "shuffled"), made.tensor(second, "shuffled"))
     other_seed = replacements("reinit", seed=1).tensor(BY_NAME["W 2"], "reinit")
     assert not torch.equal(other_seed, forwards.tensor(BY_NAME["W 2"], "reinit"))
 

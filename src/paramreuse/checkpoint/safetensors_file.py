@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from paramreuse.checkpoint.names import cut_at_ten
 from paramreuse.errors import CheckpointError
 
 ALIASES_KEY = "paramreuse.aliases"
+# The format itself keeps no order of tensors, by which layers are numbered.
+ORDER_KEY = "paramreuse.order"
 INDEX_ENDING = ".safetensors.index.json"
 # The format's own limit for its header (safetensors README, "Format").
 _MAX_HEADER_BYTES = 100_000_000
@@ -58,10 +61,11 @@ class SafetensorsFile:
         _check_header(path)
         self._handle: Any = None
         self._mapped = 0
-        self.keys: list[str] = self._ask(lambda handle: list(handle.keys()))
         # Sorted, since safetensors gives them in another order each time.
         metadata = self._ask(lambda handle: handle.metadata()) or {}
         self.metadata: dict[str, str] = dict(sorted(metadata.items()))
+        order = self.metadata.pop(ORDER_KEY, None)
+        self.keys: list[str] = _in_order(self._ask(lambda h: list(h.keys())), order, path)
         self.aliases = _aliases(self.metadata, self.keys, path)
 
     def read(self, key: str) -> Tensor:
@@ -186,6 +190,24 @@ def _check_header(path: Path) -> None:
             f"cannot read {str(path)!r}: expected a safetensors file, got {size} bytes with "
             f"{claim}. The file is truncated or of another format: copy or download it again."
         )
+
+
+def _in_order(keys: list[str], order: str | None, path: Path) -> list[str]:
+    """Put keys in the order that was written with them, else ``layer2`` before ``layer10``."""
+    if order is None:
+        return sorted(keys, key=_by_numbers)
+    try:
+        ranks = {key: rank for rank, key in enumerate(json.loads(order))}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: its metadata {ORDER_KEY!r} is damaged ({error}). "
+            "Write the file again with write_checkpoint."
+        ) from error
+    return sorted(keys, key=lambda key: ranks.get(key, len(ranks)))
+
+
+def _by_numbers(key: str) -> list[tuple[str, int]]:
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D+|^)(\d*)", key)]
 
 
 def _aliases(metadata: Mapping[str, str], keys: list[str], path: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from paramreuse.checkpoint.names import cut_at_ten
-from paramreuse.checkpoint.safetensors_file import ALIASES_KEY
+from paramreuse.checkpoint.safetensors_file import ALIASES_KEY, ORDER_KEY
 from paramreuse.errors import CheckpointError
 
 
@@ -25,7 +25,8 @@ def write_checkpoint(
 
     The file appears whole or not at all: it is written beside ``path`` and then put in its place.
     A tensor with several names (tied weights) is stored once; ``read_checkpoint`` gives it under
-    all of them. The same tensors and metadata give the same bytes.
+    all of them, in the order in which they are given here, by which layers are numbered. The same
+    tensors and metadata give the same bytes.
 
     Args:
         path: Where to write, by custom ``*.safetensors``; what is there is replaced.
@@ -46,6 +47,7 @@ def write_checkpoint(
         raise CheckpointError(f"cannot write {str(target)!r}: there is no tensor to write")
     kept, aliases = _without_ties(tensors)
     text = dict(metadata or {}) | ({ALIASES_KEY: json.dumps(aliases)} if aliases else {})
+    text[ORDER_KEY] = json.dumps(list(kept))
     wrong = [key for key, value in text.items() if not isinstance(value, str)]
     if wrong:
         raise CheckpointError(
