@@ -3,7 +3,8 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,7 +51,8 @@ class DataSpec(_Section):
     Attributes:
         reader: Name of a reader (``acdc``, ``phantom``, ...) or ``package.module:function``.
         root: Folder or file to read; the phantom needs none.
-        train: Number of subjects to train on; all that are left if not given.
+        train: Number of subjects to train on; all that are left if not given, 0 for a set that is
+            only validated on.
         validation: Number of subjects to validate on.
         size: Rows and columns after cropping.
         spacing_mm: Pixel size after resampling; left as it is if not given.
@@ -59,7 +61,7 @@ class DataSpec(_Section):
 
     reader: str
     root: str | None = None
-    train: Annotated[int, Field(ge=1)] | None = None
+    train: Annotated[int, Field(ge=0)] | None = None
     validation: Annotated[int, Field(ge=1)] | None = None
     size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = (128, 128)
     spacing_mm: Annotated[float, Field(gt=0)] | None = None
@@ -235,6 +237,25 @@ def read_study(path: str | os.PathLike[str], *, roots: Mapping[str, str] | None 
         raise StudyError(f"cannot read the study {str(file)!r}: expected keys such as name, data")
     _override_roots(content, roots or {})
     return check_study(_resolve(content, file.resolve().parent), where=str(file))
+
+
+def demo_study() -> Study:
+    """Return the study of the demo: the whole method on the built-in phantom."""
+    text = files("paramreuse.study").joinpath("demo.yaml").read_text(encoding="utf-8")
+    return check_study(yaml.safe_load(text), where="demo.yaml")
+
+
+def parse_roots(given: Sequence[str]) -> dict[str, str]:
+    """Split ``NAME=PATH`` pairs.
+
+    Raises:
+        StudyError: A pair has no ``=``.
+    """
+    pairs = [item.partition("=") for item in given]
+    for name, equals, path in pairs:
+        if not (name and equals and path):
+            raise StudyError(f"--data {name + equals + path!r}: expected NAME=PATH")
+    return {name: path for name, _, path in pairs}
 
 
 def check_study(content: Mapping[str, Any], *, where: str) -> Study:

@@ -164,6 +164,19 @@ def read_run(folder: str | os.PathLike[str]) -> Study:
     return check_study(content, where=str(path))
 
 
+def report_run(folder: str | os.PathLike[str]) -> Path:
+    """Write tables, figures and the page from what a run folder holds.
+
+    Raises:
+        StudyError: The folder is no run folder, or cannot be written.
+    """
+    from paramreuse.study.reporting import write_results
+
+    bench = Workbench(read_run(folder), Path(folder))
+    with open_job(bench) as job:
+        return write_results(job)
+
+
 def _holds_study(folder: Path, study: Study) -> bool:
     """Tell whether a folder is a run folder of this study.
 

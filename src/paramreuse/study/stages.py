@@ -1,6 +1,7 @@
 """The stages of a study: each measures, stores what it measured, and says what it found."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 
 import numpy as np
@@ -30,13 +31,14 @@ def run_data(job: Job) -> str:
     parts: list[str] = []
     for name in job.bench.study.data:
         images = job.bench.images(name)
-        for fold, prepared in (("train", images.train), ("validation", images.validation)):
-            counts = {subject: prepared.subjects.count(subject) for subject in prepared.subjects}
+        folds = {"train": images.train, "validation": images.validation}
+        for fold, prepared in folds.items():
+            counts = Counter(prepared.subjects if prepared else ())
             rows = [(name, fold, subject, number) for subject, number in counts.items()]
             job.store.put("splits", as_rows(("data", "fold", "subject", "slices"), rows))
         parts.append(
             f"{name}: {len(images.split.train)} + {len(images.split.validation)} subjects, "
-            f"{len(images.train)} + {len(images.validation)} slices"
+            f"{len(images.train or ())} + {len(images.validation)} slices"
         )
     return "; ".join(parts)
 
@@ -62,7 +64,7 @@ def run_train(job: Job) -> str:
 def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
     seed = seed_of(job.bench.study.seed, "train", name) % 2**31
     images = job.bench.images(spec.data)
-    train = draw_subjects(images.train, spec.subjects or len(images.split.train), seed)
+    train = draw_subjects(images.trainable, spec.subjects or len(images.split.train), seed)
     settings = job.bench.settings(spec, seed=seed, folder=job.bench.folder / "training" / name)
     keep = keep_epochs(job.store, "epochs", {"model": name})
     result = train_model(

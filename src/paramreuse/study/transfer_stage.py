@@ -79,7 +79,7 @@ def _measure_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Mo
     keep = keep_epochs(job.store, "transfer_epochs", attempt.columns)
     result = train_model(
         model,
-        draw_subjects(images.train, attempt.subjects, seed("subjects")),
+        draw_subjects(images.trainable, attempt.subjects, seed("subjects")),
         images.validation,
         settings=bench.settings(
             training, seed=seed("train"), folder=bench.folder / "training" / attempt.name

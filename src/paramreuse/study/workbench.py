@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,7 +20,7 @@ from paramreuse.data.preparation import (
     split_subjects,
 )
 from paramreuse.data.slices import ImageSet
-from paramreuse.errors import StudyError
+from paramreuse.errors import DataError, StudyError
 from paramreuse.scores import Dice
 from paramreuse.study.config import TARGET, DataSpec, ModelSpec, Study
 from paramreuse.study.named import NETWORKS, READERS, load_named
@@ -34,14 +35,25 @@ class Images:
     Attributes:
         classes: Class names, background first.
         split: Subjects of the two folds.
-        train: Slices to train on.
+        train: Slices to train on; None for a set that is only validated on.
         validation: Slices to validate on.
     """
 
     classes: tuple[str, ...]
     split: Split
-    train: PreparedSet
+    train: PreparedSet | None
     validation: PreparedSet
+
+    @property
+    def trainable(self) -> PreparedSet:
+        """Slices to train on.
+
+        Raises:
+            StudyError: The set is only validated on.
+        """
+        if self.train is None:
+            raise StudyError("cannot train: the study sets no training subjects aside (train: 0)")
+        return self.train
 
 
 @dataclass
@@ -75,13 +87,14 @@ class Workbench:
         """
         if name not in self._images:
             spec, image_set = self.study.data[name], self.image_set(name)
-            split = split_subjects(
-                image_set, train=spec.train, validation=spec.validation, seed=self.study.seed
-            )
+            split = _split(image_set, spec, self.study.seed)
             train, validation = (
                 prepare_subjects(image_set, fold, size=spec.size, spacing_mm=spec.spacing_mm)
+                if fold
+                else None
                 for fold in (split.train, split.validation)
             )
+            assert validation is not None, "a split has validation subjects"
             self._images[name] = Images(image_set.classes, split, train, validation)
         return self._images[name]
 
@@ -112,7 +125,7 @@ class Workbench:
         task_data = self.target.data if spec.task == "autoencoder" else spec.data
         options = _network_options(self.study)
         options |= {
-            "in_channels": images.train.images.shape[1],
+            "in_channels": images.validation.images.shape[1],
             "num_classes": len(self.image_set(task_data).classes),
         }
         build = load_named(self.study.network.name, NETWORKS, "network")
@@ -159,6 +172,17 @@ class Workbench:
         if self.device != "auto":
             return torch.device(self.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _split(image_set: ImageSet, spec: DataSpec, seed: int) -> Split:
+    if spec.train == 0:
+        official = (image_set.split or {}).get("validation", image_set.subjects)
+        number = spec.validation or len(official)
+        if number > len(official):
+            raise DataError(f"cannot validate on {number} subjects: there are {len(official)}")
+        order = np.random.default_rng(seed).permutation(sorted(official))
+        return Split(train=(), validation=tuple(sorted(map(str, order[:number]))))
+    return split_subjects(image_set, train=spec.train, validation=spec.validation, seed=seed)
 
 
 def _network_options(study: Study) -> dict[str, Any]:

@@ -1,0 +1,311 @@
+"""The command line: parse, delegate, print."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from paramreuse._version import __version__
+from paramreuse.errors import ParamReuseError
+
+app = typer.Typer(
+    name="paramreuse",
+    help="Which parameters of this pre-trained network can I reuse, and what do I gain?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, Option("--json", help="Write JSON to stdout instead of a table.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Say nothing but the result.")]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Roots = Annotated[
+    list[str] | None,
+    Option("--data", metavar="NAME=PATH", help="Root of an image set, instead of the study's."),
+]
+Run = Annotated[Path, Argument(help="Run folder of a study.")]
+Source = Annotated[str | None, Option(help="Name of the source; needed if there are several.")]
+Tolerance = Annotated[
+    float | None,
+    Option(help="Largest drop that counts as almost unchanged, instead of the study's."),
+]
+Confidence = Annotated[
+    float | None, Option(help="Coverage of the intervals, instead of the study's.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"paramreuse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Exit status 0: done; 2: the input is wrong; 130: interrupted, and can be resumed."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, Option(help="Run folder.")] = Path("runs/demo"),
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole method on the built-in phantom: a few minutes on two cores.
+
+    Example: paramreuse demo --out runs/demo
+    """
+    from paramreuse.console import Terminal
+    from paramreuse.study.config import demo_study
+    from paramreuse.study.run import run_study
+    from paramreuse.study.tables import show_outcome
+
+    folder = run_study(demo_study(), out, device=device, talk=Terminal(quiet=quiet))
+    show_outcome(folder)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, Argument(help="Study file (YAML).")],
+    out: Annotated[Path | None, Option(help="Run folder; runs/NAME if not given.")] = None,
+    until: Annotated[str | None, Option(metavar="STAGE", help="Last stage to run.")] = None,
+    device: Device = "auto",
+    data: Roots = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study; finished stages are skipped, so a killed run goes on where it was.
+
+    Stages: data, train, compare, sweep, judge, plan, transfer, report.
+
+    Example: paramreuse run studies/acdc.yaml --data acdc=/data/ACDC/training --out runs/acdc
+    """
+    from paramreuse.console import Terminal
+    from paramreuse.study.config import parse_roots, read_study
+    from paramreuse.study.run import run_study
+    from paramreuse.study.tables import show_outcome
+
+    checked = read_study(study, roots=parse_roots(data or []))
+    folder = out or Path("runs") / checked.name
+    talk = Terminal(quiet=quiet)
+    show_outcome(run_study(checked, folder, until=until, device=device, talk=talk))
+
+
+@app.command()
+def layers(
+    model: Annotated[str, Argument(help="Checkpoint, unet, pspnet, or package.module:factory.")],
+    as_json: Json = False,
+) -> None:
+    """List the numbered layers and sites of a checkpoint or network.
+
+    Example: paramreuse layers pspnet
+    """
+    from paramreuse.console import show_json, show_table
+    from paramreuse.study.tables import site_rows
+
+    rows = site_rows(model)
+    (show_json if as_json else show_table)(rows)
+
+
+@app.command()
+def compare(
+    target: Annotated[str, Argument(help="Checkpoint, unet, pspnet, or package.module:factory.")],
+    sources: Annotated[list[str], Argument(help="Checkpoints to compare with the target.")],
+    exclude: Annotated[list[str] | None, Option(help="Key of the target to leave out.")] = None,
+    csv: Annotated[Path | None, Option(help="File to write the distances to.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare checkpoints tensor by tensor: RMSE, BatchNorm, lineage; no data, no model class.
+
+    Example: paramreuse compare target.safetensors source-a.pt source-b.ckpt --json
+    """
+    from paramreuse.console import show_json
+    from paramreuse.study.tables import compare_files, show_comparisons
+
+    found = compare_files(target, sources, exclude=exclude or [], csv=csv)
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        show_comparisons(found, quiet=quiet)
+
+
+@app.command()
+def sweep(
+    run_folder: Annotated[Path, Argument(help="Run folder of a study, or a new one.")],
+    target: Annotated[
+        str | None, Option(help="Checkpoint of the target, to sweep by hand.")
+    ] = None,
+    source: Annotated[
+        list[str] | None, Option(metavar="[NAME=]PATH", help="Checkpoint of a source.")
+    ] = None,
+    network: Annotated[str, Option(help="unet, pspnet, or package.module:factory.")] = "pspnet",
+    width: Annotated[int, Option(help="Features of the network's first layer.")] = 64,
+    reader: Annotated[str, Option(help="Reader of the images.")] = "acdc",
+    root: Annotated[Path | None, Option(help="Folder of the images.")] = None,
+    validation: Annotated[
+        int | None, Option(help="Subjects to validate on; all if not given.")
+    ] = None,
+    size: Annotated[tuple[int, int], Option(help="Rows and columns after cropping.")] = (128, 128),
+    swaps: Annotated[
+        list[str] | None, Option(help="single, pair, layer, block, prefix, suffix.")
+    ] = None,
+    control: Annotated[list[str] | None, Option(help="shuffled, reinit.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score every swap of a study, or of checkpoints named by hand.
+
+    Example: paramreuse sweep runs/mine --target t.safetensors --source ae=s.safetensors
+    --network pspnet --width 16 --reader acdc --root data/acdc --validation 12
+    """
+    from paramreuse.console import Terminal, show_json, show_table
+    from paramreuse.study.by_hand import open_or_make
+    from paramreuse.study.run import run_study
+    from paramreuse.study.tables import sweep_rows
+
+    data = {"reader": reader, "root": root and str(root.resolve()), "validation": validation}
+    study = open_or_make(
+        run_folder,
+        target=target,
+        sources=source or [],
+        network={"name": network, "width": width},
+        data=data | {"size": list(size)},
+        swaps=swaps or ["single"],
+        controls=control or ["shuffled"],
+    )
+    run_study(study, run_folder, until="sweep", device=device, talk=Terminal(quiet=quiet))
+    rows = sweep_rows(run_folder)
+    (show_json if as_json else show_table)(rows)
+
+
+@app.command()
+def judge(
+    run_folder: Run,
+    tolerance: Tolerance = None,
+    confidence: Confidence = None,
+    as_json: Json = False,
+) -> None:
+    """Judge what was swept: network, layers and kinds; needs no new forward pass.
+
+    Example: paramreuse judge runs/acdc --tolerance 0.05
+    """
+    from paramreuse.console import show_json
+    from paramreuse.study.tables import judgements, show_judgements
+
+    found = judgements(run_folder, tolerance=tolerance, confidence=confidence)
+    (show_json if as_json else show_judgements)(found)
+
+
+@app.command()
+def plan(
+    run_folder: Run,
+    source: Source = None,
+    out: Annotated[Path, Option("--out", "-o", help="Plan file to write.")] = Path("plan.yaml"),
+    tolerance: Tolerance = None,
+    confidence: Confidence = None,
+) -> None:
+    """Turn the verdict on a source into a plan file.
+
+    Example: paramreuse plan runs/acdc --source acdc-ae -o plan.yaml
+    """
+    from paramreuse.console import remark, result
+    from paramreuse.plan_file import write_plan
+    from paramreuse.study.tables import planned
+
+    reuse = planned(run_folder, source, tolerance=tolerance, confidence=confidence)
+    write_plan(reuse, out)
+    remark(reuse.summary())
+    result(str(out))
+
+
+@app.command()
+def train(
+    run_folder: Run,
+    out: Annotated[Path, Option("--out", "-o", help="Checkpoint to write.")],
+    plan_file: Annotated[
+        Path | None, Option("--plan", help="Plan to train under; from scratch if not given.")
+    ] = None,
+    source: Source = None,
+    mode: Annotated[str, Option(help="freeze or finetune.")] = "finetune",
+    subjects: Annotated[int | None, Option(help="Training subjects; all if not given.")] = None,
+    epochs: Annotated[int | None, Option(help="Epochs; the target's if not given.")] = None,
+    seed: Annotated[int, Option(help="Seed of fresh weights, subjects and batches.")] = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train a fresh target under a plan.
+
+    Example: paramreuse train runs/acdc --plan plan.yaml --mode freeze -o model.safetensors
+    """
+    from paramreuse.console import Terminal, remark, result
+    from paramreuse.study.train_by_plan import TrainingOrder, train_by_plan
+
+    order = TrainingOrder(plan_file, source, mode, subjects, epochs, seed)
+    remark(train_by_plan(run_folder, order, out, device=device, talk=Terminal(quiet=quiet)))
+    result(str(out))
+
+
+@app.command()
+def rank(run_folder: Run, device: Device = "auto", as_json: Json = False) -> None:
+    """Rank the sources of a study by how much of each can be reused.
+
+    Example: paramreuse rank runs/acdc
+    """
+    from paramreuse.console import show_json, show_table
+    from paramreuse.study.tables import ranking_rows
+
+    rows = ranking_rows(run_folder)
+    (show_json if as_json else show_table)(rows)
+
+
+@app.command()
+def report(run_folder: Run) -> None:
+    """Write tables, figures and report.html from what a run folder holds.
+
+    Example: paramreuse report runs/acdc
+    """
+    from paramreuse.console import result
+    from paramreuse.study.run import report_run
+
+    result(str(report_run(run_folder)))
+
+
+# Typer brings a Click of its own since 0.26 and used the real one before; both name it so.
+_ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 wrong input, 130 interrupted."""
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: list[str] | None) -> int:
+    try:
+        outcome: Any = app(args=arguments, standalone_mode=False)
+    except typer.Abort:
+        return _interrupted()
+    except _ClickException as error:
+        error.show()
+        return 2
+    except ParamReuseError as error:
+        from paramreuse.console import complain
+
+        complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        return _interrupted()
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _interrupted() -> int:
+    from paramreuse.console import remark
+
+    remark("interrupted; the same command goes on where it was")
+    return 130

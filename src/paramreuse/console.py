@@ -1,0 +1,108 @@
+"""What a person at a terminal sees: remarks on stderr, results on stdout."""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+_remarks = Console(stderr=True, highlight=False)
+_results = Console(highlight=False)
+
+
+def remark(text: str) -> None:
+    """Say something on stderr, as it is."""
+    _remarks.print(text, markup=False, soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """Show an error as one block on stderr."""
+    _remarks.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+
+
+def result(text: str) -> None:
+    """Write a result to stdout, as it is."""
+    _results.print(text, markup=False, soft_wrap=True)
+
+
+def show_json(content: object) -> None:
+    """Write JSON to stdout; what is no finite number becomes null."""
+    sys.stdout.write(json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "") -> None:
+    """Write a table to stdout: drawn on a terminal, aligned plain text elsewhere."""
+    if not rows:
+        result(f"{title}: nothing" if title else "nothing")
+        return
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    names = [str(name) for name in rows[0]]
+    if _results.is_terminal:
+        _draw(title, names, cells)
+        return
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    if title:
+        result(title)
+    for line in (names, *cells):
+        padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        result("  ".join(padded).rstrip())
+
+
+def _draw(title: str, names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=escape(title) or None, title_justify="left")
+    for name in names:
+        table.add_column(escape(name))
+    for line in cells:
+        table.add_row(*map(escape, line))
+    _results.print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if math.isfinite(value) else "-"
+    return "-" if value is None else str(value)
+
+
+class Terminal:
+    """Tells the person at the terminal what a study finds; a ``Talk``.
+
+    Args:
+        quiet: Whether to say nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def say(self, stage: str, line: str) -> None:
+        """Say what a stage found."""
+        if not self._quiet:
+            _remarks.print(f"[bold]{escape(stage):<9}[/]{escape(line)}", soft_wrap=True)
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
+        """Show a bar with the time left on a terminal, nothing elsewhere."""
+        if self._quiet or not _remarks.is_terminal:
+            yield lambda done, total: None
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=_remarks, transient=True) as bar:
+            task = bar.add_task(escape(label), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,77 @@
+"""Images to look at: what the target says untouched, and under the worst and the best swap."""
+
+import numpy as np
+import torch
+from torch.func import functional_call
+
+from paramreuse.lending import lend
+from paramreuse.outcomes import Sweep
+from paramreuse.report.contents import ExampleImage
+from paramreuse.study.config import TARGET
+from paramreuse.study.job import Job, opened
+from paramreuse.study.stored_sweep import read_sweep
+from paramreuse.swaps import Swap
+
+_NUMBER = 3
+
+
+def example_images(job: Job) -> tuple[ExampleImage, ...]:
+    """Choose a few validation slices and predict them under three conditions.
+
+    The slices are those of the first subjects on which the labels cover most; worst and best are
+    the kernel swaps of the first swept source with the largest and the smallest drop.
+
+    Raises:
+        ParamReuseError: The images or the models are not there any more.
+    """
+    sources = job.bench.study.sources
+    sweeps = {name: read_sweep(job.store, name) for name in sources}
+    name = next((name for name in sources if sweeps[name] is not None), None)
+    sweep = sweeps[name] if name else None
+    if name is None or sweep is None:
+        return ()
+    prepared = job.bench.images(job.bench.target.data).validation
+    chosen = _covered(prepared.labels.numpy(), prepared.subjects)
+    target = job.bench.model(TARGET)
+    lent = lend(target, opened(job, name))
+    inputs = prepared.images[torch.tensor(chosen)].to(job.bench.torch_device)
+    swaps = _extremes(sweep)
+    predictions: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        predictions["untouched"] = target(inputs).argmax(1).cpu()
+        for word, swap in swaps.items():
+            tensors = {
+                site.key: lent[site.key].to(inputs.device, torch.float32) for site in swap.sites
+            }
+            outputs = functional_call(target, tensors, (inputs,))
+            predictions[f"{word} swap: {swap.name} of {name}"] = outputs.argmax(1).cpu()
+    return tuple(
+        ExampleImage(
+            name=prepared.names[index],
+            image=prepared.images[index, 0].numpy(),
+            labels=prepared.labels[index].numpy(),
+            predictions={label: held[row].numpy() for label, held in predictions.items()},
+        )
+        for row, index in enumerate(chosen)
+    )
+
+
+def _covered(
+    labels: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", subjects: tuple[str, ...]
+) -> list[int]:
+    """Return, for the first subjects, the slice on which the foreground covers most."""
+    chosen: list[int] = []
+    for subject in list(dict.fromkeys(subjects))[:_NUMBER]:
+        own = [index for index, name in enumerate(subjects) if name == subject]
+        chosen.append(max(own, key=lambda index: int((labels[index] > 0).sum())))
+    return chosen
+
+
+def _extremes(sweep: Sweep) -> dict[str, Swap]:
+    kernels = [swap for swap in sweep.swaps if swap.kind == "W" and len(swap.sites) == 1]
+    pool = [swap for swap in kernels if not swap.anchor.is_output] or list(sweep.swaps)
+    drops = {swap.name: float(np.nanmean(sweep.drops(swap.name)[:, -1])) for swap in pool}
+    return {
+        "worst": max(pool, key=lambda swap: drops[swap.name]),
+        "best": min(pool, key=lambda swap: drops[swap.name]),
+    }

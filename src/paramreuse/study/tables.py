@@ -1,0 +1,282 @@
+"""What the commands show: rows of what a run folder, or files, hold."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramreuse.batchnorm import compare_batchnorms
+from paramreuse.console import remark, result, show_table
+from paramreuse.distance import Comparison, compare_models
+from paramreuse.errors import StudyError
+from paramreuse.files import write_text
+from paramreuse.layers import Kind
+from paramreuse.lending import Weights, tensors_of
+from paramreuse.plan import Plan, plan_reuse
+from paramreuse.sites import sites_of
+from paramreuse.study.named import NETWORKS, load_named
+from paramreuse.study.run import read_run
+from paramreuse.study.store import Store
+from paramreuse.study.stored_sweep import read_sweep
+from paramreuse.study.transfer_stage import transfer_rows
+from paramreuse.swaps import kernel_sites
+from paramreuse.verdict import Verdict, judge
+
+Row = dict[str, Any]
+
+
+def named_weights(name: str) -> Weights:
+    """Return the tensors of a model named on the command line.
+
+    Args:
+        name: Path of a checkpoint, ``unet``, ``pspnet``, or ``package.module:factory``.
+
+    Raises:
+        CheckpointError: There is no such file, or it cannot be read.
+        StudyError: There is no such module or factory.
+    """
+    if name in NETWORKS or (":" in name and not Path(name).exists()):
+        return load_named(name, NETWORKS, "network")()  # type: ignore[no-any-return]
+    return tensors_of(name)
+
+
+def site_rows(name: str) -> list[Row]:
+    """List the sites of a named model."""
+    return [
+        {
+            "site": site.name,
+            "family": site.family,
+            "layer": site.layer,
+            "kind": str(site.kind),
+            "key": site.key,
+            "shape": "x".join(map(str, site.shape)),
+            "output": site.is_output,
+        }
+        for site in sites_of(named_weights(name))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class FileComparisons:
+    """A target compared with several sources.
+
+    Attributes:
+        target: Name of the target.
+        comparisons: One per source.
+        batchnorms: Rows of ``compare_batchnorms`` per source.
+    """
+
+    target: str
+    comparisons: tuple[Comparison, ...]
+    batchnorms: tuple[list[Row], ...]
+
+    def to_dict(self) -> Row:
+        """Return what ``compare --json`` writes."""
+        pairs = zip(self.comparisons, self.batchnorms, strict=True)
+        return {
+            "target": self.target,
+            "sources": [found.to_dict() | {"batchnorm": norms} for found, norms in pairs],
+        }
+
+
+def compare_files(
+    target: str, sources: Sequence[str], *, exclude: Sequence[str], csv: Path | None
+) -> FileComparisons:
+    """Compare a target with sources, all named on the command line.
+
+    Raises:
+        CheckpointError: A file cannot be read.
+        SiteMismatchError: Nothing of a source fits the target.
+        StudyError: The CSV file cannot be written.
+    """
+    ours = named_weights(target)
+    comparisons: list[Comparison] = []
+    norms: list[list[Row]] = []
+    for source in sources:
+        theirs = named_weights(source)
+        comparisons.append(compare_models(ours, theirs, exclude=exclude, names=(target, source)))
+        norms.append(compare_batchnorms(ours, theirs).frame().to_dict("records"))
+    if csv is not None:
+        _write_distances(csv, comparisons)
+    return FileComparisons(target, tuple(comparisons), tuple(norms))
+
+
+def _write_distances(path: Path, comparisons: Sequence[Comparison]) -> None:
+    import pandas as pd
+
+    frames = [found.frame().assign(source=found.source) for found in comparisons]
+    try:
+        write_text(path, pd.concat(frames).to_csv(index=False))
+    except OSError as error:
+        raise StudyError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def show_comparisons(found: FileComparisons, *, quiet: bool) -> None:
+    """Print distances and BatchNorm statistics per source; lineage and gaps go to stderr."""
+    for comparison, norms in zip(found.comparisons, found.batchnorms, strict=True):
+        show_table([row.to_dict() for row in comparison.rows], title=comparison.source)
+        if norms:
+            show_table(norms, title=f"{comparison.source}: BatchNorm")
+        if not quiet:
+            remark(f"{comparison.source}: {comparison.lineage}: {comparison.lineage_reason}")
+            for item in comparison.skipped:
+                remark(f"  left out {item.key}: {item.reason}")
+
+
+@contextmanager
+def _store_of(folder: Path) -> Iterator[Store]:
+    store = Store(folder / "results.sqlite")
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _verdicts(
+    folder: Path, tolerance: float | None, confidence: float | None
+) -> dict[str, Verdict]:
+    study = read_run(folder)
+    verdicts: dict[str, Verdict] = {}
+    with _store_of(folder) as store:
+        for source in study.sources:
+            sweep = read_sweep(store, source)
+            if sweep is not None:
+                verdicts[source] = judge(
+                    sweep,
+                    tolerance=study.judge.tolerance if tolerance is None else tolerance,
+                    confidence=study.judge.confidence if confidence is None else confidence,
+                )
+    if not verdicts:
+        raise StudyError(
+            f"nothing to judge in {str(folder)!r}: no source has been swept yet. "
+            f"`paramreuse sweep {folder}` does it"
+        )
+    return verdicts
+
+
+def judgements(folder: Path, *, tolerance: float | None, confidence: float | None) -> list[Row]:
+    """Judge every swept source of a run folder; what ``judge --json`` writes."""
+    return [
+        {
+            "source": source,
+            "tolerance": verdict.tolerance,
+            "confidence": verdict.confidence,
+            "reusable_network": verdict.reusable_network,
+            "kernel_share": verdict.kernel_share,
+            "paper_kernel_share": verdict.paper_kernel_share,
+            "summary": verdict.summary(),
+            "sites": list(verdict.rows()),
+        }
+        for source, verdict in _verdicts(folder, tolerance, confidence).items()
+    ]
+
+
+def show_judgements(found: Sequence[Row]) -> None:
+    """Print one table per source, with its summary on top."""
+    for row in found:
+        result(f"{row['source']}: {row['summary']}")
+        show_table(row["sites"])
+
+
+def sweep_rows(folder: Path) -> list[Row]:
+    """Return the rows of every sweep of a run folder, on the mean of the foreground classes."""
+    study = read_run(folder)
+    rows: list[Row] = []
+    with _store_of(folder) as store:
+        for source in study.sources:
+            sweep = read_sweep(store, source)
+            held = sweep.rows(confidence=study.judge.confidence) if sweep else iter(())
+            rows += [{"source": source} | row for row in held if row["class"] == "mean"]
+    return rows
+
+
+def planned(
+    folder: Path, source: str | None, *, tolerance: float | None, confidence: float | None
+) -> Plan:
+    """Plan the reuse of one source of a run folder.
+
+    Raises:
+        StudyError: The source is not named and there are several, or it has not been swept.
+    """
+    verdicts = _verdicts(folder, tolerance, confidence)
+    if source is None and len(verdicts) > 1:
+        raise StudyError(f"which source? Say one of {sorted(verdicts)} with --source")
+    name = source or next(iter(verdicts))
+    if name not in verdicts:
+        raise StudyError(f"unknown source {name!r}: expected one of {sorted(verdicts)}")
+    accept = read_run(folder).judge.accept
+    return plan_reuse(verdicts[name], source=name, accept=accept)
+
+
+def ranking_rows(folder: Path) -> list[Row]:
+    """Rank the swept sources of a run folder: most reusable kernel layers first."""
+    verdicts = _verdicts(folder, None, None)
+    with _store_of(folder) as store:
+        rows = [_ranking_row(store, source, verdict) for source, verdict in verdicts.items()]
+    by_rmse = sorted(rows, key=lambda row: row["rmse"])
+    rows.sort(key=lambda row: (-row["kernel_share"], row["mean_drop"]))
+    return [
+        {"rank": rank} | row | {"rmse_rank": by_rmse.index(row) + 1}
+        for rank, row in enumerate(rows, start=1)
+    ]
+
+
+def _ranking_row(store: Store, source: str, verdict: Verdict) -> Row:
+    kernels = {site.key for j in verdict.kernel_judgements for site in kernel_sites(j.swap.sites)}
+    held = [row for row in store.rows("distances", source=source) if row["key"] in kernels]
+    lineage = store.rows("lineages", source=source)
+    drops = [j.drop for j in verdict.kernel_judgements]
+    return {
+        "source": source,
+        "lineage": lineage[0]["lineage"] if lineage else "not compared",
+        "kernel_share": verdict.kernel_share,
+        "paper_kernel_share": verdict.paper_kernel_share,
+        "mean_drop": float(np.mean(drops)) if drops else float("nan"),
+        "rmse": _mean_of(held, "rmse"),
+        "relative_rmse": _mean_of(held, "relative_rmse"),
+    }
+
+
+def _mean_of(rows: Sequence[Row], column: str) -> float:
+    return float(np.mean([row[column] for row in rows])) if rows else float("nan")
+
+
+def show_outcome(folder: Path) -> None:
+    """Print what a run ended with: verdicts, transfer table, path of the report."""
+    study = read_run(folder)
+    with _store_of(folder) as store:
+        swept = [source for source in study.sources if store.rows("sweeps", sweep=source)]
+        rows = summed_transfer(store)
+    for row in judgements(folder, tolerance=None, confidence=None) if swept else ():
+        result(f"{row['source']}: {row['summary']}")
+        result(f"  {_reusable_layers(row['sites'])}")
+    if rows:
+        show_table(rows, title="Transfer: mean Dice on the validation subjects")
+    page = folder / "report.html"
+    if page.exists():
+        result(str(page))
+
+
+def _reusable_layers(sites: Sequence[Row]) -> str:
+    by_kind = {
+        kind: [str(row["layer"]) for row in sites if row["kind"] == kind and _loadable(row)]
+        for kind in Kind
+    }
+    listed = (f"{kind} {' '.join(layers)}" for kind, layers in by_kind.items() if layers)
+    return f"reusable: {'; '.join(listed) or 'nothing'}"
+
+
+def _loadable(row: Row) -> bool:
+    return row["verdict"] in ("reusable", "identical")
+
+
+def summed_transfer(store: Store) -> list[Row]:
+    """Return one row per strategy, source and number of subjects: means over seeds."""
+    from paramreuse.report.transfer_table import summarise_transfer
+
+    classes = [row["class"] for row in store.rows("transfers")]
+    names = list(dict.fromkeys(classes))
+    return [dict(row) for row in summarise_transfer(transfer_rows(store, names[1:]), names)]

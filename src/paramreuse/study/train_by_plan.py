@@ -1,0 +1,91 @@
+"""Train a fresh target under a plan, on a study's images."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from paramreuse.checkpoint import write_checkpoint
+from paramreuse.errors import StudyError
+from paramreuse.plan import apply_plan
+from paramreuse.plan_file import read_plan
+from paramreuse.study.config import TARGET
+from paramreuse.study.job import Job, opened
+from paramreuse.study.run import open_job, read_run
+from paramreuse.study.talk import Talk
+from paramreuse.study.transfer import draw_subjects
+from paramreuse.study.workbench import Workbench
+from paramreuse.swaps import seed_of
+from paramreuse.training import initial_model, train_model
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOrder:
+    """What to train.
+
+    Attributes:
+        plan: Plan file; None to train from scratch.
+        source: Name of the source to load from; the plan's own if None.
+        mode: ``freeze`` or ``finetune``.
+        subjects: Number of training subjects; all if None.
+        epochs: Passes over them; the target's if None.
+        seed: Seed of fresh weights, subjects and batches.
+    """
+
+    plan: Path | None
+    source: str | None
+    mode: str
+    subjects: int | None
+    epochs: int | None
+    seed: int
+
+
+def train_by_plan(
+    folder: str | os.PathLike[str], order: TrainingOrder, out: Path, *, device: str, talk: Talk
+) -> str:
+    """Train the target of a run folder's study, and write its best weights.
+
+    Args:
+        folder: Run folder, for images, network and sources.
+        order: What to train.
+        out: Checkpoint to write.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        talk: Where remarks go.
+
+    Returns:
+        What was loaded and what came of it, in one line.
+
+    Raises:
+        StudyError: The folder is no run folder, or the source is not one of the study's.
+        PlanError: The plan cannot be read, or is of another network.
+    """
+    bench = Workbench(read_run(folder), Path(folder), device)
+    if not out.parent.is_dir():
+        raise StudyError(f"cannot write {str(out)!r}: there is no folder {str(out.parent)!r}")
+    model = initial_model(
+        bench.factory(TARGET), seed_of(bench.study.seed, "fresh", str(order.seed))
+    )
+    with open_job(bench, talk) as job:
+        loaded = "nothing loaded"
+        if order.plan is not None:
+            plan = read_plan(order.plan)
+            source = _checked_source(job, order.source or plan.source)
+            mode = order.mode
+            loaded = apply_plan(model, opened(job, source), plan, mode=mode).summary()  # type: ignore[arg-type]
+    images = bench.images(bench.target.data)
+    number = order.subjects or len(images.split.train)
+    spec = bench.target.model_copy(update={"epochs": order.epochs or bench.target.epochs})
+    result = train_model(
+        model,
+        draw_subjects(images.trainable, number, order.seed),
+        images.validation,
+        settings=bench.settings(spec, seed=order.seed, folder=None),
+    )
+    write_checkpoint(out, result.model)
+    return f"{loaded}; best validation Dice {result.best_score:.3f} in epoch {result.best_epoch}"
+
+
+def _checked_source(job: Job, name: str) -> str:
+    known = job.bench.study.sources
+    if name not in known:
+        raise StudyError(f"unknown source {name!r}: expected one of {known}, with --source")
+    return name
