@@ -30,7 +30,7 @@ _COLUMNS = [
     *("rmse_before", "rmse_after", "relative_rmse_before", "relative_rmse_after"),
 ]
 _MAX_SWEEPS = 100
-# Smaller gains are rounding: taking them could go round in circles.
+# In parts of what a perfect match would give. Rounding gives smaller gains, without end.
 _SMALLEST_GAIN = 1e-6
 
 
@@ -214,6 +214,16 @@ class _Matching:
             )
         ]
 
+    def neighbours(self, index: int) -> set[int]:
+        """Return the groups that stand in a tensor together with a group."""
+        slots = self.groups[index].slots
+        near = set().union(*(self._holders[slot.key, slot.rows] for slot in slots))
+        return near if self._stands_twice(slots) else near - {index}
+
+    @staticmethod
+    def _stands_twice(slots: Sequence[Slot]) -> bool:
+        return len({(slot.key, slot.rows) for slot in slots}) < len(slots)
+
     def improve(self, index: int, slots: Sequence[Slot]) -> bool:
         """Give a group its best permutation, all others as they are; tell whether it changed."""
         if not slots:
@@ -222,9 +232,9 @@ class _Matching:
         assert isinstance(likeness, np.ndarray)
         rows, step = linear_sum_assignment(likeness, maximize=True)
         gain = likeness[rows, step].sum() - np.trace(likeness)
-        if gain <= _SMALLEST_GAIN * abs(np.trace(likeness)) + _SMALLEST_GAIN:
+        if gain <= _SMALLEST_GAIN * sum(slot.part(self._ours[slot.key]).numel() for slot in slots):
             return False
-        twice = len({(slot.key, slot.rows) for slot in slots}) < len(slots)
+        twice = self._stands_twice(slots)
         before = self.objective() if twice else 0.0
         self._permute(index, torch.from_numpy(step))
         if twice and self.objective() <= before:  # the assignment held the other side in place
@@ -282,8 +292,12 @@ def _descend(state: _Matching, order: np.random.Generator, *, layer_by_layer: bo
             if slots := state.slots(index, settled):
                 state.improve(index, slots)
                 settled.add(index)
+    waiting = set(everyone)
     for _ in range(_MAX_SWEEPS):
-        visited = order.permutation(len(state.groups)).tolist()
-        if not any([state.improve(index, state.slots(index, everyone)) for index in visited]):
+        for index in order.permutation(sorted(waiting)).tolist():
+            waiting.discard(index)
+            if state.improve(index, state.slots(index, everyone)):
+                waiting |= state.neighbours(index)
+        if not waiting:
             break
     return state

@@ -136,8 +136,11 @@ class Slot:
 
     def by_channel(self, tensor: Tensor) -> Tensor:
         """Return what belongs to each of the group's channels, shape ``(C, values)``."""
-        rows = self.part(tensor).movedim(self.dim, 0)[torch.from_numpy(self.positions)]
-        return rows.flatten(1)
+        rows = self.part(tensor).movedim(self.dim, 0).reshape(self.size, -1)
+        order = self.positions.reshape(-1)
+        if not np.array_equal(order, np.arange(self.size)):
+            rows = rows[torch.from_numpy(order)]
+        return rows.reshape(len(self.positions), -1)
 
     def permute_(self, tensor: Tensor, permutation: Tensor) -> None:
         """Let channel ``permutation[i]`` of a tensor take the place of channel i, in place.
