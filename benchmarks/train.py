@@ -1,6 +1,6 @@
 """Training through the package against a plain PyTorch loop on the same batches.
 
-    python benchmarks/train.py [--json] [--repeats 5] [--epochs 2] [--threads N]
+    python benchmarks/train.py [--json] [--repeats 5] [--epochs 4] [--threads N]
 
 Every variant does the same work: the same augmented batches of the phantom, loss, optimiser,
 schedule, validation after every epoch, best weights kept. The package does it through Lightning,
@@ -151,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what training through the package costs.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
-    parser.add_argument("--epochs", type=int, default=2, help="epochs per training")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs per training")
     parser.add_argument("--subjects", type=int, default=16, help="phantom subjects to train on")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()

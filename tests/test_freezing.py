@@ -222,6 +222,15 @@ def test_frozen_layers_hold_still_also_when_the_optimiser_was_given_every_parame
     check_frozen(model, keys, step)
 
 
+def test_a_gradient_from_before_the_freezing_does_not_move_a_tensor_any_more() -> None:
+    model = small_net()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(images()).square().mean().backward()
+    freeze_tensors(model, ["0.weight"])
+
+    check_frozen(model, ["0.weight"], optimiser.step)
+
+
 @pytest.mark.slow
 def test_monais_freeze_lets_running_statistics_drift_and_ours_does_not() -> None:
     monai_networks = pytest.importorskip("monai.networks")

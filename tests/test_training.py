@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paramreuse.data.preparation import UNLABELLED, PreparedSet, batches
+from paramreuse.data.preparation import UNLABELLED, PreparedSet, batches, training_batches
 from paramreuse.errors import CheckpointError, ModelError, ParamReuseError, PlanError, ScoreError
 from paramreuse.freezing import freeze_tensors, frozen_keys
 from paramreuse.training import (
@@ -334,6 +334,17 @@ def test_plain_batches_train_as_they_come() -> None:
     result = train_model(small_net(), plain, plain, settings=SETTINGS)
 
     assert len(result.history) == 3
+
+
+def test_every_epoch_has_its_own_order_and_augmentation() -> None:
+    first = list(training_batches(squares(), 4, seed=0, epoch=0, augment=True))
+
+    def after(epochs: int, train: object) -> nn.Module:
+        settings = replace(SETTINGS, epochs=epochs)
+        return train_model(small_net(), train, squares(), settings=settings).model
+
+    assert_same_weights(after(1, squares()), after(1, first))
+    assert not torch.equal(after(2, squares())[0].weight, after(2, first)[0].weight)
 
 
 def test_epochs_between_validations_have_no_score_and_the_last_one_has() -> None:

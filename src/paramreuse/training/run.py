@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -265,7 +264,6 @@ def _as_before() -> Iterator[None]:
     _import_lightning()
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
-    on_interrupt = signal.getsignal(signal.SIGINT)
     deterministic = torch.are_deterministic_algorithms_enabled()
     only_warn = torch.is_deterministic_algorithms_warn_only_enabled()
     with untouched_random_state(), warnings.catch_warnings():
@@ -282,5 +280,3 @@ def _as_before() -> Iterator[None]:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
             torch.use_deterministic_algorithms(deterministic, warn_only=only_warn)
-            if signal.getsignal(signal.SIGINT) != on_interrupt:
-                signal.signal(signal.SIGINT, on_interrupt)
