@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,3 +118,33 @@ def check_second_pass(batches: Batches, digests: Sequence[str]) -> None:
         f"the batches differ from one pass to the next, first in batch {first} of {len(digests)}: "
         "every swap has to be scored on the same data. Switch shuffling and augmentation off"
     )
+
+
+def regrouped(batches: Sequence[Batch], *, seed: int) -> list[Batch]:
+    """Put each subject's samples together, subjects in random order.
+
+    Args:
+        batches: Every batch, in order.
+        seed: Seed of the order; the global random state is neither read nor moved.
+
+    Returns:
+        Batches of one subject each, of at most as many samples as the largest given batch. A
+        subject whose samples differ in size has several.
+    """
+    rows: dict[Hashable, dict[object, list[tuple[Tensor, Tensor]]]] = {}
+    for batch in batches:
+        for image, label, subject in zip(batch.inputs, batch.labels, batch.subjects, strict=True):
+            shapes = (image.shape, label.shape)
+            rows.setdefault(subject, {}).setdefault(shapes, []).append((image, label))
+    size = max(len(batch.inputs) for batch in batches)
+    subjects = list(rows)
+    order = np.random.default_rng(seed).permutation(len(subjects))
+    groups: list[Batch] = []
+    for subject in (subjects[index] for index in order):
+        for samples in rows[subject].values():
+            for start in range(0, len(samples), size):
+                images, labels = zip(*samples[start : start + size], strict=True)
+                ids = (subject,) * len(images)
+                inputs, targets = torch.stack(images), torch.stack(labels)
+                groups.append(Batch(inputs, targets, ids, _digest(inputs, targets, ids)))
+    return groups

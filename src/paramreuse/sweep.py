@@ -3,27 +3,28 @@
 Source: arXiv 2008.03411 and 2008.03414, "parameter reuse"; the controls and the intervals are ours.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from paramreuse.batches import Batch, Batches, check_second_pass, walk_batches
+from paramreuse.batches import Batches, walk_batches
 from paramreuse.engine import Engine, FullEngine, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, ScoreError
 from paramreuse.lending import Weights, lend, tensors_of
 from paramreuse.outcomes import Sweep
-from paramreuse.scores import Score, subject_means
+from paramreuse.partial import partial_engine
+from paramreuse.runner import BASELINE, Progress, Runner, SweepLog, Trial
+from paramreuse.scores import Score
 from paramreuse.sites import SkippedTensor, compare_sites, require_sites
+from paramreuse.stopping import CONFIDENCE, TOLERANCE, StoppingRule
 from paramreuse.swaps import (
     Controls,
     Replacements,
-    Swap,
     SwapChoice,
     is_identical,
     make_swaps,
@@ -34,51 +35,6 @@ from paramreuse.untouched import untouched_random_state
 Array = NDArray[np.float64]
 Evaluate: TypeAlias = Callable[[nn.Module], float | Mapping[str, float]]
 """A score of a whole model; higher is better."""
-Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called with the number of evaluations done and, where it is known, of all."""
-
-BASELINE = ("", "baseline")
-"""The trial that puts nothing in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One swap with one replacement."""
-
-    swap: Swap
-    replacement: str
-
-    @property
-    def name(self) -> tuple[str, str]:
-        """Name of the swap and of the replacement."""
-        return self.swap.name, self.replacement
-
-
-class SweepLog(Protocol):
-    """Where statistics go as they are measured, so that a killed sweep goes on where it was."""
-
-    def read_batch(self, batch: int, digest: str) -> Mapping[tuple[str, str], Array]:
-        """Return the statistics ``(N, K, S)`` that were recorded of a batch, by trial name."""
-
-    def record(self, batch: int, digest: str, trial: tuple[str, str], statistics: Array) -> None:
-        """Keep the statistics ``(N, K, S)`` of one trial on one batch."""
-
-
-@dataclass
-class _Ledger:
-    """Statistics per trial and subject, added up batch by batch."""
-
-    subjects: dict[Hashable, int] = field(default_factory=dict)
-    sums: dict[tuple[str, str], Array] = field(default_factory=dict)
-
-    def add(self, trial: tuple[str, str], subjects: Sequence[Hashable], statistics: Array) -> None:
-        rows = [self.subjects.setdefault(subject, len(self.subjects)) for subject in subjects]
-        held = self.sums.get(trial, np.zeros((0, *statistics.shape[1:])))
-        missing = len(self.subjects) - len(held)
-        if missing > 0:
-            held = np.concatenate([held, np.zeros((missing, *statistics.shape[1:]))])
-        np.add.at(held, rows, statistics)
-        self.sums[trial] = held
 
 
 def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score has a default
@@ -90,7 +46,11 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
     evaluate: Evaluate | None = None,
     swaps: SwapChoice = "single",
     controls: Controls = ("shuffled",),
-    engine: str = "full",
+    engine: str = "partial",
+    memory_limit_gb: float | None = None,
+    stop: str | None = None,
+    tolerance: float = TOLERANCE,
+    confidence: float = CONFIDENCE,
     exclude: Sequence[str] = (),
     seed: int = 0,
     log: SweepLog | None = None,
@@ -109,7 +69,13 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
             numbers, higher is better. Runs in full for every swap and gives no intervals.
         swaps: As for ``make_swaps``.
         controls: ``"shuffled"``, ``"reinit"``, models; or names of your own and models.
-        engine: ``"full"``: a plain forward pass per swap.
+        engine: ``"partial"``: only what depends on a swap is computed anew, where the target can be
+            captured as a graph; ``"full"``: a plain forward pass per swap, the reference.
+        memory_limit_gb: Bounds what the partial engine keeps of a batch, in units of 1e9 bytes.
+        stop: ``None`` evaluates everything. ``"decided"`` takes the subjects in random order and
+            ends a swap as soon as its verdict stands; what is told of it rests on those it saw.
+        tolerance: Largest drop that passes; what ``stop`` goes by.
+        confidence: One minus the error rate, per swap, that ``stop`` may have.
         exclude: Keys of sites to leave out.
         seed: Seed of controls and intervals.
         log: Keeps statistics as they are measured and gives them back after an interruption.
@@ -127,6 +93,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
     require_evaluation_mode(target)
     if evaluate is None and (batches is None or score is None):
         raise ScoreError("cannot sweep: give batches and a score, or evaluate=")
+    if stop not in (None, "decided"):
+        raise ScoreError(f"unknown rule stop={stop!r}: expected None or 'decided'")
     lent = lend(target, source)
     with untouched_random_state():
         match = compare_sites(
@@ -141,8 +109,12 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         assert batches is not None
         assert score is not None
         with torch.no_grad():
-            runner = _Runner(score, trials, lenders, _engine(engine, target), log, progress)
-            runner.run(batches)
+            fast = _engine(engine, target, batches, memory_limit_gb)
+            runner = Runner(score, trials, lenders, fast, log, progress)
+            if stop is None:
+                runner.run(batches)
+            else:
+                runner.run_until_decided(batches, StoppingRule(tolerance, confidence))
             return runner.outcome(match.skipped)
 
 
@@ -152,130 +124,16 @@ def _example(target: nn.Module, batches: Batches | None) -> Tensor | None:
     return next(walk_batches(batches)).inputs.to(device_of(target))
 
 
-def _engine(name: str, target: nn.Module) -> Engine:
+def _engine(
+    name: str, target: nn.Module, batches: Batches, memory_limit_gb: float | None
+) -> Engine:
     if name == "full":
         return FullEngine(target)
-    raise ModelError(f"unknown engine {name!r}: expected 'full'")
-
-
-def _lent_tensors(
-    lenders: Replacements, trials: Sequence[Trial]
-) -> dict[tuple[str, str], dict[str, Tensor]]:
-    """Return the tensors of every trial; those that several swaps share are held once."""
-    held: dict[tuple[str, str], Tensor] = {}
-    tensors: dict[tuple[str, str], dict[str, Tensor]] = {}
-    for trial in trials:
-        for site in trial.swap.sites:
-            place = (site.key, trial.replacement)
-            if place not in held:
-                held[place] = lenders.tensor(site, trial.replacement)
-            tensors.setdefault(trial.name, {})[site.key] = held[place]
-    return tensors
-
-
-class _Runner:
-    """One sweep in progress: walks the batches, asks the engine, adds up, logs."""
-
-    def __init__(
-        self,
-        score: Score,
-        trials: Sequence[Trial],
-        lenders: Replacements,
-        engine: Engine,
-        log: SweepLog | None,
-        progress: Progress | None,
-    ) -> None:
-        self._score = score
-        self._trials = trials
-        self._lenders = lenders
-        self._engine = engine
-        self._log = log
-        self._progress = progress
-        self._ledger = _Ledger()
-        self._tensors = _lent_tensors(lenders, trials)
-        self._identical = frozenset(
-            trial.name
-            for trial in trials
-            if is_identical(trial.swap, self._tensors[trial.name], lenders.target)
-        )
-        self._done = 0
-
-    def run(self, batches: Batches) -> None:
-        """Score every trial on every batch."""
-        num_batches = len(batches) if isinstance(batches, Sized) else None
-        total = None if num_batches is None else num_batches * len(self._trials)
-        digests: list[str] = []
-        for index, batch in enumerate(walk_batches(batches)):
-            digests.append(batch.digest)
-            for trial, statistics in self._batch(index, batch):
-                self._ledger.add(trial, batch.subjects, statistics)
-                self._done += trial != BASELINE
-                if self._progress is not None:
-                    self._progress(self._done, total)
-        check_second_pass(batches, digests)
-
-    def _batch(self, index: int, batch: Batch) -> Iterator[tuple[tuple[str, str], Array]]:
-        recorded = {} if self._log is None else self._log.read_batch(index, batch.digest)
-        yield from ((name, held) for name, held in recorded.items() if self._wanted(name))
-        pending = [trial for trial in self._trials if trial.name not in recorded]
-        if BASELINE in recorded and not pending:
-            return
-        for name, statistics in self._measure(batch, pending):
-            if name not in recorded:
-                if self._log is not None:
-                    self._log.record(index, batch.digest, name, statistics)
-                yield name, statistics
-
-    def _wanted(self, name: tuple[str, str]) -> bool:
-        return name == BASELINE or name in self._tensors
-
-    def _measure(
-        self, batch: Batch, pending: Sequence[Trial]
-    ) -> Iterator[tuple[tuple[str, str], Array]]:
-        device = device_of(self._lenders.target)
-        inputs, labels = batch.inputs.to(device), batch.labels.to(device)
-        baseline = self._statistics(BASELINE, self._engine.baseline(inputs), labels)
-        yield BASELINE, baseline
-        for trial in pending:
-            if trial.name in self._identical:
-                yield trial.name, baseline
-        moving = [trial for trial in pending if trial.name not in self._identical]
-        outputs = self._engine.swapped([self._tensors[trial.name] for trial in moving])
-        for trial, output in zip(moving, outputs, strict=True):
-            yield trial.name, self._statistics(trial.name, output, labels)
-
-    def _statistics(self, name: tuple[str, str], outputs: Tensor, labels: Tensor) -> Array:
-        if bool(torch.isnan(outputs).any()):
-            what = "the untouched target" if name == BASELINE else f"swap {name[0]!r} ({name[1]})"
-            raise ScoreError(
-                f"{what} gives NaN outputs, which no score can judge. Look at the weights "
-                "(paramreuse compare counts values that are not finite), or leave the site out"
-            )
-        return self._score.statistics(outputs, labels).cpu().numpy()
-
-    def outcome(self, skipped: tuple[SkippedTensor, ...]) -> Sweep:
-        """Divide the sums and return what was measured."""
-        score = self._score
-        baseline = score.score(self._ledger.sums[BASELINE])
-        if not np.isfinite(subject_means(baseline, score.foreground)).any():
-            raise ScoreError(
-                "cannot sweep: no subject's labels contain a foreground class, so nothing can "
-                f"drop. Expected labels of the classes {list(score.classes)}, background first"
-            )
-        return Sweep(
-            swaps=tuple(dict.fromkeys(trial.swap for trial in self._trials)),
-            replacements=self._lenders.names,
-            classes=score.classes,
-            foreground=score.foreground,
-            subjects=tuple(self._ledger.subjects),
-            baseline=baseline,
-            scores={
-                trial.name: score.score(self._ledger.sums[trial.name]) for trial in self._trials
-            },
-            identical=self._identical,
-            skipped=skipped,
-            seed=self._lenders.seed,
-        )
+    if name != "partial":
+        raise ModelError(f"unknown engine {name!r}: expected 'partial' or 'full'")
+    example = _example(target, batches)
+    assert example is not None
+    return partial_engine(target, example, memory_limit_gb=memory_limit_gb)
 
 
 def _evaluated(

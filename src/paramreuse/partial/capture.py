@@ -49,7 +49,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
 
 
-def batch_norm(  # noqa: PLR0913 - the signature of the call that it stands for
+def batch_norm(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -66,7 +66,7 @@ def add_alike(x: Tensor, y: Tensor) -> Tensor:
     return x + y
 
 
-def same(x: Any, *_: object, **__: object) -> Any:  # noqa: ANN401
+def same(x: Any, *_: object, **__: object) -> Any:
     """Return the first argument: what dropout or a copy amounts to where nothing is written to."""
     return x
 
@@ -123,7 +123,8 @@ def _program(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     shapes = ({0: torch.export.Dim.AUTO},)
     with torch.no_grad():
         program = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
-        return program.run_decompositions({})
+        functional: torch.export.ExportedProgram = program.run_decompositions({})
+        return functional
 
 
 def _num_samples(program: torch.export.ExportedProgram) -> int | None:
@@ -134,9 +135,15 @@ def _num_samples(program: torch.export.ExportedProgram) -> int | None:
     return number if isinstance(number, int) else None
 
 
+def _arguments(
+    node: fx.Node, values: Mapping[fx.Node, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    filled: Any = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+    return tuple(filled[0]), dict(filled[1])
+
+
 def _append(nodes: list[Call], values: dict[fx.Node, object], node: fx.Node) -> None:
-    args = fx.node.map_arg(node.args, lambda n: values[n])
-    kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+    args, kwargs = _arguments(node, values)
     op = node.target
     if op in _LAYOUT_BOUND:
         raise CaptureError(f"{op} depends on how a tensor lies in memory")
@@ -206,9 +213,8 @@ def _traced(model: nn.Module, example: Tensor) -> Graph:
         elif node.op == "get_attr":
             values[node] = Key(canonical[str(node.target)])
         elif node.op != "output":
-            args = fx.node.map_arg(node.args, lambda n: values[n])
-            kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
-            nodes.append(_traced_call(model, node, (args, kwargs), canonical))
+            arguments = _arguments(node, values)
+            nodes.append(_traced_call(model, node, arguments, canonical))
             values[node] = Ref(len(nodes) - 1)
     graph = _graph(nodes, values, traced.graph, tensors, canonical)
     return replace(graph, concurrent=False)  # functional_call holds the layer while it runs
@@ -239,7 +245,7 @@ def _out_of_place(function: Callable[..., Any]) -> Callable[..., Any]:
     if function in (operator.iadd, operator.imul, operator.isub, operator.itruediv):
         raise CaptureError(f"the model writes to a value in place ({function.__name__})")
 
-    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get("inplace"):
             kwargs["inplace"] = False
         return function(*args, **kwargs)
@@ -248,14 +254,14 @@ def _out_of_place(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _method(name: str) -> Callable[..., Any]:
-    def call(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def call(owner: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(owner, name)(*args, **kwargs)
 
     return call
 
 
 def _layer_call(layer: nn.Module) -> Callable[..., Any]:
-    def call(tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def call(tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         # A layer that works in place would overwrite a value that others still need.
         owned = [a.clone() if isinstance(a, Tensor) and _in_place(layer) else a for a in args]
         return functional_call(layer, tensors, tuple(owned), kwargs)

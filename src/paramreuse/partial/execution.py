@@ -161,9 +161,7 @@ class Network:
     def swapped_pass(self, prepared: Prepared, kept: Mapping[Slot, Tensor]) -> Tensor:
         """Compute what a swap changes, from what a clean pass kept."""
         schedule = prepared.schedule
-        values: dict[int, Any] = {
-            slot[0]: kept[slot] for slot in schedule.reads if slot[1] is None
-        }
+        values: dict[int, Any] = {slot[0]: kept[slot] for slot in schedule.reads if slot[1] is None}
         for step in schedule.steps:
             node = self.nodes[step.node]
             if isinstance(node, ConvNode):

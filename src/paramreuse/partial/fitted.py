@@ -11,7 +11,7 @@ from paramreuse.partial.capture import CaptureError, capture
 from paramreuse.partial.execution import Footprint, Network
 from paramreuse.partial.fusion import fused
 from paramreuse.partial.graph import Graph
-from paramreuse.partial.schedule import Slot, useful_slots
+from paramreuse.partial.schedule import useful_slots
 
 AGREEMENT = 1e-4
 """Largest difference from the model, in units of its largest output, that is taken for rounding."""

@@ -138,7 +138,11 @@ def _normalises(node: Call, conv: int) -> bool:
 
 
 def _adds(node: Call) -> bool:
-    return node.op is add_alike and all(isinstance(a, Ref) for a in node.args) and len(node.inputs) == 2
+    return (
+        node.op is add_alike
+        and all(isinstance(a, Ref) for a in node.args)
+        and len(node.inputs) == 2
+    )
 
 
 def _residual(nodes: Sequence[Call], chain: _Chain) -> int | None:

@@ -46,7 +46,7 @@ class Call:
         keys = frozenset(leaf.name for leaf in found if isinstance(leaf, Key))
         object.__setattr__(self, "keys", keys)
 
-    def run(self, values: Mapping[int, Any], tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
+    def run(self, values: Mapping[int, Any], tensors: Mapping[str, Tensor]) -> Any:
         """Call the function with every argument filled in."""
         return self.op(
             *(_filled(arg, values, tensors) for arg in self.args),
@@ -67,7 +67,7 @@ def _leaves(item: object) -> Iterator[object]:
         yield item
 
 
-def _filled(item: Any, values: Mapping[int, Any], tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
+def _filled(item: Any, values: Mapping[int, Any], tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(item, Ref):
         return values[item.node]
     if isinstance(item, Key):

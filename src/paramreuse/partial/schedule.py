@@ -1,4 +1,4 @@
-"""What to compute for a swap, in which order, from which kept values, and when to let go of what."""
+"""What to compute for a swap, in which order, from what was kept, and when to let go of what."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -84,9 +84,7 @@ class _Job:
         self._known = moved is not None
         if moved:
             self._prepared = self._fitted.network.prepare(moved)
-            self._outputs = torch.empty_like(
-                self._reference, memory_format=torch.contiguous_format
-            )
+            self._outputs = torch.empty_like(self._reference, memory_format=torch.contiguous_format)
 
     def run(self, chunk: Chunk) -> None:
         """Compute the outputs of some samples."""

@@ -1,0 +1,299 @@
+"""One sweep in progress: walks the batches, asks the engine, adds up, logs, stops."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from paramreuse.batches import Batch, Batches, check_second_pass, regrouped, walk_batches
+from paramreuse.engine import Engine, device_of
+from paramreuse.errors import ScoreError
+from paramreuse.outcomes import Sweep
+from paramreuse.scores import Score, subject_means
+from paramreuse.sites import SkippedTensor
+from paramreuse.stopping import Side, StoppingRule
+from paramreuse.swaps import SOURCE, Replacements, Swap, is_identical
+
+Array = NDArray[np.float64]
+TrialName: TypeAlias = tuple[str, str]
+"""Name of the swap and of the replacement."""
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""Called with the number of evaluations done and, where it is known, of all."""
+
+BASELINE = ("", "baseline")
+"""The trial that puts nothing in."""
+
+_SAFETY = 8.0
+"""How many times larger than on the untouched target a swap's rounding is taken to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One swap with one replacement."""
+
+    swap: Swap
+    replacement: str
+
+    @property
+    def name(self) -> TrialName:
+        """Name of the swap and of the replacement."""
+        return self.swap.name, self.replacement
+
+
+class SweepLog(Protocol):
+    """Where statistics go as they are measured, so that a killed sweep goes on where it was."""
+
+    def read_batch(self, batch: int, digest: str) -> Mapping[TrialName, Array]:
+        """Return the statistics ``(N, K, S)`` that were recorded of a batch, by trial name."""
+
+    def record(self, batch: int, digest: str, trial: TrialName, statistics: Array) -> None:
+        """Keep the statistics ``(N, K, S)`` of one trial on one batch."""
+
+
+@dataclass
+class _Ledger:
+    """Statistics per trial and subject, added up batch by batch."""
+
+    subjects: dict[Hashable, int] = field(default_factory=dict)
+    sums: dict[TrialName, Array] = field(default_factory=dict)
+
+    def add(self, trial: TrialName, subjects: Sequence[Hashable], statistics: Array) -> None:
+        rows = [self.subjects.setdefault(subject, len(self.subjects)) for subject in subjects]
+        if trial not in self.sums:
+            self.sums[trial] = np.zeros((0, *statistics.shape[1:]))
+        held = self.sums[trial] = self.of(trial)
+        np.add.at(held, rows, statistics)
+
+    def of(self, trial: TrialName) -> Array:
+        """Return the sums of a trial, zero for subjects that it has not seen."""
+        held = self.sums[trial]
+        missing = len(self.subjects) - len(held)
+        if missing == 0:
+            return held
+        return np.concatenate([held, np.zeros((missing, *held.shape[1:]))])
+
+
+def _lent_tensors(
+    lenders: Replacements, trials: Sequence[Trial]
+) -> dict[TrialName, dict[str, Tensor]]:
+    """Return the tensors of every trial; those that several swaps share are held once."""
+    held: dict[tuple[str, str], Tensor] = {}
+    tensors: dict[TrialName, dict[str, Tensor]] = {}
+    for trial in trials:
+        for site in trial.swap.sites:
+            place = (site.key, trial.replacement)
+            if place not in held:
+                held[place] = lenders.tensor(site, trial.replacement)
+            tensors.setdefault(trial.name, {})[site.key] = held[place]
+    return tensors
+
+
+class Runner:
+    """One sweep in progress.
+
+    Args:
+        score: What is measured.
+        trials: What is put in.
+        lenders: Where the tensors come from.
+        engine: How outputs are computed.
+        log: Where statistics are kept as they are measured.
+        progress: Called with the number of evaluations done, and of all.
+    """
+
+    def __init__(
+        self,
+        score: Score,
+        trials: Sequence[Trial],
+        lenders: Replacements,
+        engine: Engine,
+        log: SweepLog | None,
+        progress: Progress | None,
+    ) -> None:
+        self._score = score
+        self._trials = trials
+        self._lenders = lenders
+        self._engine = engine
+        self._log = log
+        self._progress = progress
+        self._ledger = _Ledger()
+        self._tensors = _lent_tensors(lenders, trials)
+        self._identical = frozenset(
+            trial.name
+            for trial in trials
+            if is_identical(trial.swap, self._tensors[trial.name], lenders.target)
+        )
+        self._done = 0
+
+    def run(self, batches: Batches) -> None:
+        """Score every trial on every batch."""
+        num_batches = len(batches) if isinstance(batches, Sized) else None
+        total = None if num_batches is None else num_batches * len(self._trials)
+        digests: list[str] = []
+        for index, batch in enumerate(walk_batches(batches)):
+            digests.append(batch.digest)
+            self._take(index, batch, self._trials, total)
+        check_second_pass(batches, digests)
+
+    def run_until_decided(self, batches: Batches, rule: StoppingRule) -> None:
+        """Score every trial, subject by subject in random order, until its verdict stands."""
+        walked = list(walk_batches(batches))
+        check_second_pass(batches, [batch.digest for batch in walked])
+        for batch in walked:
+            for subject in batch.subjects:
+                self._ledger.subjects.setdefault(subject, len(self._ledger.subjects))
+        groups = regrouped(walked, seed=self._lenders.seed)
+        total = len(groups) * len(self._trials)
+        baselines = self._baselines(groups)
+        looks = rule.looks(len(self._ledger.subjects))
+        active = list(self._trials)
+        seen: dict[Hashable, None] = {}
+        for index, batch in enumerate(groups):
+            new = set(batch.subjects) - set(seen)
+            if new and len(seen) in looks:
+                active = self._undecided(active, list(seen), baselines, rule, len(looks))
+            seen.update(dict.fromkeys(batch.subjects))
+            self._take(index, batch, active, total)
+            self._done += len(self._trials) - len(active)
+
+    def _baselines(self, groups: Sequence[Batch]) -> Array:
+        """Return every subject's score of the untouched target, which bounds what it can lose."""
+        ledger = _Ledger(dict(self._ledger.subjects))
+        for batch in groups:
+            device = device_of(self._lenders.target)
+            size = self._engine.fitting(batch.inputs.to(device))
+            for inputs, labels, subjects in _pieces(batch, size):
+                output = self._engine.baseline(inputs.to(device))
+                ledger.add(
+                    BASELINE, subjects, self._statistics(BASELINE, output, labels.to(device))
+                )
+        return self._subject_scores(ledger.of(BASELINE))
+
+    def _subject_scores(self, sums: Array) -> Array:
+        return subject_means(self._score.score(sums), self._score.foreground)
+
+    def _undecided(
+        self,
+        active: Sequence[Trial],
+        seen: Sequence[Hashable],
+        baselines: Array,
+        rule: StoppingRule,
+        num_looks: int,
+    ) -> list[Trial]:
+        rows = [self._ledger.subjects[subject] for subject in seen]
+        unseen = np.delete(baselines, rows)
+        names = [trial.name for trial in self._trials]
+        sides = {}
+        for name in names:
+            drops = baselines[rows] - self._subject_scores(self._ledger.of(name))[rows]
+            sides[name] = rule.side(drops, unseen, num_looks=num_looks)
+        return [trial for trial in active if self._is_open(trial, sides)]
+
+    def _is_open(self, trial: Trial, sides: Mapping[TrialName, Side]) -> bool:
+        """Tell whether a trial may still change the verdict on its swap."""
+        name = trial.swap.name
+        source = sides[name, SOURCE]
+        controls = [sides[name, control] for control in self._lenders.names if control != SOURCE]
+        if (name, SOURCE) in self._identical or source is Side.ABOVE:
+            return False
+        if source is Side.BELOW and Side.BELOW in controls:
+            return False
+        return sides[trial.name] is Side.OPEN
+
+    def _take(self, index: int, batch: Batch, trials: Sequence[Trial], total: int | None) -> None:
+        for trial, statistics in self._batch(index, batch, trials):
+            self._ledger.add(trial, batch.subjects, statistics)
+            self._done += trial != BASELINE
+            if self._progress is not None:
+                self._progress(self._done, total)
+
+    def _batch(
+        self, index: int, batch: Batch, trials: Sequence[Trial]
+    ) -> Iterator[tuple[TrialName, Array]]:
+        wanted = {BASELINE, *(trial.name for trial in trials)}
+        recorded = {} if self._log is None else self._log.read_batch(index, batch.digest)
+        yield from ((name, held) for name, held in recorded.items() if name in wanted)
+        pending = [trial for trial in trials if trial.name not in recorded]
+        if BASELINE in recorded and not pending:
+            return
+        for name, statistics in self._measure(batch, pending):
+            if name not in recorded:
+                if self._log is not None:
+                    self._log.record(index, batch.digest, name, statistics)
+                yield name, statistics
+
+    def _measure(self, batch: Batch, pending: Sequence[Trial]) -> Iterator[tuple[TrialName, Array]]:
+        """Yield statistics as they come, or, where a batch does not fit at once, in the end."""
+        device = device_of(self._lenders.target)
+        pieces = list(_pieces(batch, self._engine.fitting(batch.inputs.to(device))))
+        gathered: dict[TrialName, list[Array]] = {}
+        for inputs, labels, _ in pieces:
+            for name, statistics in self._piece(inputs.to(device), labels.to(device), pending):
+                gathered.setdefault(name, []).append(statistics)
+                if len(gathered[name]) == len(pieces):
+                    yield name, np.concatenate(gathered.pop(name))
+
+    def _piece(
+        self, inputs: Tensor, labels: Tensor, pending: Sequence[Trial]
+    ) -> Iterator[tuple[TrialName, Array]]:
+        baseline = self._statistics(BASELINE, self._engine.baseline(inputs), labels)
+        yield BASELINE, baseline
+        for trial in pending:
+            if trial.name in self._identical:
+                yield trial.name, baseline
+        moving = [trial for trial in pending if trial.name not in self._identical]
+        outputs = self._engine.swapped([self._tensors[trial.name] for trial in moving])
+        for trial, output in zip(moving, outputs, strict=True):
+            settled = self._settled(trial.name, output)
+            yield trial.name, self._statistics(trial.name, settled, labels)
+
+    def _settled(self, name: TrialName, output: Tensor) -> Tensor:
+        """Take a plain forward pass where rounding could turn the score of a single pixel."""
+        is_near_tie = getattr(self._score, "is_near_tie", None)
+        if not self._engine.rounding or is_near_tie is None:
+            return output
+        if is_near_tie(output, _SAFETY * self._engine.rounding):
+            return self._engine.settled(self._tensors[name])
+        return output
+
+    def _statistics(self, name: TrialName, outputs: Tensor, labels: Tensor) -> Array:
+        # A sum is NaN when a term is, and takes a tenth of the time of looking at each.
+        if bool(torch.isnan(outputs.sum())) and bool(torch.isnan(outputs).any()):
+            what = "the untouched target" if name == BASELINE else f"swap {name[0]!r} ({name[1]})"
+            raise ScoreError(
+                f"{what} gives NaN outputs, which no score can judge. Look at the weights "
+                "(paramreuse compare counts values that are not finite), or leave the site out"
+            )
+        return self._score.statistics(outputs, labels).cpu().numpy()
+
+    def outcome(self, skipped: tuple[SkippedTensor, ...]) -> Sweep:
+        """Divide the sums and return what was measured."""
+        score = self._score
+        baseline = score.score(self._ledger.of(BASELINE))
+        if not np.isfinite(subject_means(baseline, score.foreground)).any():
+            raise ScoreError(
+                "cannot sweep: no subject's labels contain a foreground class, so nothing can "
+                f"drop. Expected labels of the classes {list(score.classes)}, background first"
+            )
+        return Sweep(
+            swaps=tuple(dict.fromkeys(trial.swap for trial in self._trials)),
+            replacements=self._lenders.names,
+            classes=score.classes,
+            foreground=score.foreground,
+            subjects=tuple(self._ledger.subjects),
+            baseline=baseline,
+            scores={trial.name: score.score(self._ledger.of(trial.name)) for trial in self._trials},
+            identical=self._identical,
+            skipped=skipped,
+            seed=self._lenders.seed,
+            notes=self._engine.notes,
+        )
+
+
+def _pieces(batch: Batch, size: int) -> Iterator[tuple[Tensor, Tensor, Sequence[Hashable]]]:
+    for start in range(0, len(batch.inputs), size):
+        part = slice(start, start + size)
+        yield batch.inputs[part], batch.labels[part], batch.subjects[part]
