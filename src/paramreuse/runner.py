@@ -261,13 +261,16 @@ class Runner:
 
     def _statistics(self, name: TrialName, outputs: Tensor, labels: Tensor) -> Array:
         # A sum is NaN when a term is, and takes a tenth of the time of looking at each.
-        if bool(torch.isnan(outputs.sum())) and bool(torch.isnan(outputs).any()):
-            what = "the untouched target" if name == BASELINE else f"swap {name[0]!r} ({name[1]})"
-            raise ScoreError(
-                f"{what} gives NaN outputs, which no score can judge. Look at the weights "
-                "(paramreuse compare counts values that are not finite), or leave the site out"
-            )
-        return self._score.statistics(outputs, labels).cpu().numpy()
+        bad = bool(torch.isnan(outputs.sum())) and bool(torch.isnan(outputs).any())
+        statistics = None if bad else self._score.statistics(outputs, labels).cpu().numpy()
+        if statistics is not None and np.isfinite(statistics).all():
+            return statistics
+        what = "the untouched target" if name == BASELINE else f"swap {name[0]!r} ({name[1]})"
+        found = "NaN outputs" if statistics is None else "outputs or labels that are not finite"
+        raise ScoreError(
+            f"{what} gives {found}, which no score can judge. Look at the weights "
+            "(paramreuse compare counts values that are not finite), or leave the site out"
+        )
 
     def outcome(self, skipped: tuple[SkippedTensor, ...]) -> Sweep:
         """Divide the sums and return what was measured."""
