@@ -118,7 +118,7 @@ class SweepSpec(_Section):
     swaps: list[SwapSet] = ["single"]
     controls: list[str] = ["shuffled"]
     batch_size: Annotated[int, Field(ge=1)] = 16
-    engine: Literal["partial", "full"] = "full"
+    engine: Literal["partial", "full"] = "partial"
     stop: Literal["decided"] | None = None
     memory_limit_gb: Annotated[float, Field(gt=0)] | None = None
 
