@@ -102,7 +102,7 @@ function writeCards() {
 function nextCard(source) {
   const single = source.sweep.swaps.filter((swap) => swap.single && swap.site >= 0);
   const counted = single.filter((swap) => !DATA.sites[swap.site].output);
-  const loads = (swap) => canBeLoaded(judgeSwap(swap, state.tolerance));
+  const loads = (swap) => planLoads(source, swap);
   const list = h('dl', { class: 'ranges' });
   for (const kind of KINDS) {
     const held = counted.filter((swap) => swap.kind === kind);
@@ -142,7 +142,7 @@ function sureCard(source) {
         : 'One number was measured for all subjects together, so there are no intervals: the point estimate stands in.'),
     h('p', null, sweep.controls.length ? `Control: ${sweep.controls.join(', ')}. Where it passes as well, the source is not what helps.`
       : 'No control was run: a swap that costs nothing proves little.'),
-    [...sweep.notes, ...source.notes].map((note) => h('p', null, note)));
+    [...new Set([...sweep.notes, ...source.notes])].map((note) => h('p', null, note)));
 }
 
 function surerCard(source) {

@@ -51,6 +51,7 @@ class SourceReport:
             the tolerance that the reader chose.
         histograms: Distribution of a site's values, by key of the site.
         notes: Remarks for the reader, e.g. the drop when the whole plan is swapped in at once.
+        accept: Verdicts that the plan loads, as for ``plan_reuse``.
     """
 
     name: str
@@ -66,6 +67,7 @@ class SourceReport:
     plan_command: str = ""
     histograms: Mapping[str, Histogram] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    accept: Sequence[str] = ("reusable", "identical")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

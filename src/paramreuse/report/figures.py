@@ -104,9 +104,9 @@ def figure_sweep(sweep: Sweep, *, replacement: str = SOURCE) -> "Figure":
     grid = figure.subplots(-(-len(kinds) // 3), min(3, len(kinds)), sharey=True, squeeze=False)
     for axes, kind in zip(grid.flat, kinds, strict=False):
         plot_sweep(sweep, kind=kind, ax=axes, replacement=replacement)
-        axes.label_outer()
-        axes.set_xlabel("layer")
         axes.get_legend().remove()
+    for axes in grid[:, 1:].flat:
+        axes.set_ylabel("")
     for axes in grid.flat[len(kinds) :]:
         axes.remove()
     handles, labels = grid.flat[0].get_legend_handles_labels()
@@ -332,9 +332,9 @@ def _new_axes(size: tuple[float, float] = (6.4, 3.6)) -> "Axes":
 
 
 def _whole_ticks(axes: "Axes") -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14))
+    last = int(max(axes.dataLim.x1, 1))
+    stride = next(step for step in (1, 2, 5, 10, 20, 50, 100, last) if last / step <= 16)
+    axes.set_xticks([1, *range(stride, last + 1, stride)] if stride > 1 else range(1, last + 1))
 
 
 def _label_layers(axes: "Axes", positions: Sequence[int], labels: Sequence[str]) -> None:

@@ -91,6 +91,10 @@ function subjectsNeeded(source, swaps, tolerance) {
   return needed.length ? Math.ceil(needed[Math.floor((needed.length - 1) / 2)]) : NaN;
 }
 
+function planLoads(source, swap) {
+  return source.accept.includes(judgeSwap(swap, state.tolerance));
+}
+
 /* The plan that paramreuse.plan_reuse makes at this tolerance, as YAML. JSON strings are YAML. */
 function planText(source, tolerance) {
   const number = (x) => {
@@ -101,7 +105,7 @@ function planText(source, tolerance) {
     const site = DATA.sites[swap.site];
     const word = judgeSwap(swap, tolerance);
     const entry = {
-      action: canBeLoaded(word) ? 'load' : 'leave', site: site.name, family: site.family, layer: site.layer,
+      action: source.accept.includes(word) ? 'load' : 'leave', site: site.name, family: site.family, layer: site.layer,
       kind: site.kind, path: site.path, attribute: site.attribute, shape: site.shape, output: site.output, reason: word,
     };
     return `- {${Object.entries(entry).map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join(', ')}}`;

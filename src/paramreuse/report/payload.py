@@ -164,6 +164,7 @@ def _source(source: SourceReport, site_index: Mapping[str, int]) -> dict[str, ob
         "plan": source.plan,
         "planCommand": source.plan_command,
         "notes": list(source.notes),
+        "accept": [str(word) for word in source.accept],
         "comparison": table(source.comparison),
         "batchnorm": table(source.batchnorm),
         "histograms": {key: _histogram(held) for key, held in source.histograms.items()},
