@@ -156,8 +156,8 @@ class Runner:
             if new and len(seen) in looks:
                 active = self._undecided(active, list(seen), baselines, rule, len(looks))
             seen.update(dict.fromkeys(batch.subjects))
-            self._take(index, batch, active, total)
             self._done += len(self._trials) - len(active)
+            self._take(index, batch, active, total)
 
     def _baselines(self, groups: Sequence[Batch]) -> Array:
         """Return every subject's score of the untouched target, which bounds what it can lose."""

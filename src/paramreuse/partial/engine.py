@@ -80,6 +80,10 @@ class PartialEngine:
 
     def baseline(self, inputs: Tensor) -> Tensor:
         """Run the target as it is, plainly, and once more to keep what swaps will need."""
+        with torch.no_grad():
+            return self._baseline(inputs)
+
+    def _baseline(self, inputs: Tensor) -> Tensor:
         self._chunks = []  # what was kept of the last batch goes before more is kept
         self._reference = self._full.baseline(inputs)
         self._current = self._fit(inputs)

@@ -124,9 +124,9 @@ def swapped_outputs(
             yield from _side_by_side(jobs, chunks, num_threads)
         return
     for job in jobs:
-        job.prepare()
+        _quietly(job.prepare)()
         for chunk in chunks:
-            job.run(chunk)
+            _quietly(job.run)(chunk)
         yield job.result()
 
 
