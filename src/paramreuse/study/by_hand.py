@@ -7,7 +7,7 @@ from typing import Any
 
 from paramreuse.errors import StudyError
 from paramreuse.study.config import TARGET, Study, check_study
-from paramreuse.study.run import read_run
+from paramreuse.study.run_folder import read_run
 
 
 def study_by_hand(

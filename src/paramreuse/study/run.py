@@ -11,8 +11,9 @@ import yaml
 
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
-from paramreuse.study.config import Study, check_study, dump_study
+from paramreuse.study.config import Study, dump_study
 from paramreuse.study.job import Job
+from paramreuse.study.run_folder import holds_study, read_run
 from paramreuse.study.stages import run_compare, run_data, run_judge, run_plan, run_sweep, run_train
 from paramreuse.study.store import Store
 from paramreuse.study.talk import Silent, Talk
@@ -74,7 +75,7 @@ def run_study(
         raise StudyError(f"unknown stage {last!r}: expected one of {list(STAGES)}")
     path = Path(folder)
     bench = Workbench(study, path, device)
-    if not _holds_study(path, study):
+    if not holds_study(path, study):
         for name in study.data:
             bench.images(name)
         _check_models(bench)
@@ -125,7 +126,7 @@ class open_job:  # noqa: N801 - a context manager, read as a verb
 
     def __enter__(self) -> Job:
         folder = self._bench.folder
-        known = _holds_study(folder, self._bench.study)
+        known = holds_study(folder, self._bench.study)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / "study.yaml", dump_study(self._bench.study))
@@ -143,27 +144,6 @@ class open_job:  # noqa: N801 - a context manager, read as a verb
         self._store.close()
 
 
-def read_run(folder: str | os.PathLike[str]) -> Study:
-    """Return the study that a run folder was made for.
-
-    Raises:
-        StudyError: The folder is not there, or is no run folder.
-    """
-    path = Path(folder) / "study.yaml"
-    if not path.is_file() or not (path.parent / "results.sqlite").is_file():
-        raise StudyError(
-            f"{os.fspath(folder)!r} is not a run folder: expected study.yaml and results.sqlite in "
-            "it. `paramreuse run STUDY.yaml` makes one"
-        )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise StudyError(f"cannot read {str(path)!r}: {error}") from error
-    if not isinstance(content, dict):
-        raise StudyError(f"cannot read {str(path)!r}: expected a study")
-    return check_study(content, where=str(path))
-
-
 def report_run(folder: str | os.PathLike[str]) -> Path:
     """Write tables, figures and the page from what a run folder holds.
 
@@ -175,48 +155,6 @@ def report_run(folder: str | os.PathLike[str]) -> Path:
     bench = Workbench(read_run(folder), Path(folder))
     with open_job(bench) as job:
         return write_results(job)
-
-
-def _holds_study(folder: Path, study: Study) -> bool:
-    """Tell whether a folder is a run folder of this study.
-
-    Raises:
-        StudyError: It holds another study, or something else.
-    """
-    if not folder.exists():
-        return False
-    if not folder.is_dir():
-        raise StudyError(f"cannot use {str(folder)!r} as a run folder: it is a file")
-    if not any(folder.iterdir()):
-        return False
-    held = read_run(folder)
-    difference = _first_difference(_lasting(held), _lasting(study))
-    if difference:
-        raise StudyError(
-            f"{str(folder)!r} is the run folder of another study: {difference}. "
-            "Give another folder with --out, or the study as it was"
-        )
-    return True
-
-
-def _lasting(study: Study) -> dict[str, Any]:
-    """Return what may not change in a run folder: all that measured facts depend on."""
-    content = study.model_dump(mode="json", exclude={"judge", "transfer"})
-    for name in ("batch_size", "engine", "memory_limit_gb"):
-        content["sweep"].pop(name)
-    for data in content["data"].values():
-        data.pop("root")
-    return content
-
-
-def _first_difference(held: Any, given: Any, place: str = "") -> str:
-    if isinstance(held, dict) and isinstance(given, dict):
-        for key in [*held, *(key for key in given if key not in held)]:
-            found = _first_difference(held.get(key), given.get(key), f"{place}.{key}".lstrip("."))
-            if found:
-                return found
-        return ""
-    return "" if held == given else f"{place} was {held!r}, is now {given!r}"
 
 
 def _check_models(bench: Workbench) -> None:

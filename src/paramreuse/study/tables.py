@@ -18,7 +18,7 @@ from paramreuse.lending import Weights, tensors_of
 from paramreuse.plan import Plan, plan_reuse
 from paramreuse.sites import sites_of
 from paramreuse.study.named import NETWORKS, load_named
-from paramreuse.study.run import read_run
+from paramreuse.study.run_folder import read_run
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer_stage import transfer_rows

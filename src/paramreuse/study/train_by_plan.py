@@ -10,7 +10,8 @@ from paramreuse.plan import apply_plan
 from paramreuse.plan_file import read_plan
 from paramreuse.study.config import TARGET
 from paramreuse.study.job import Job, opened
-from paramreuse.study.run import open_job, read_run
+from paramreuse.study.run import open_job
+from paramreuse.study.run_folder import read_run
 from paramreuse.study.talk import Talk
 from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.workbench import Workbench

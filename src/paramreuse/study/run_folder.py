@@ -1,0 +1,73 @@
+"""A run folder: which study it was made for, and whether it may be gone on with."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from paramreuse.errors import StudyError
+from paramreuse.study.config import Study, check_study
+
+
+def read_run(folder: str | os.PathLike[str]) -> Study:
+    """Return the study that a run folder was made for.
+
+    Raises:
+        StudyError: The folder is not there, or is no run folder.
+    """
+    path = Path(folder) / "study.yaml"
+    if not path.is_file() or not (path.parent / "results.sqlite").is_file():
+        raise StudyError(
+            f"{os.fspath(folder)!r} is not a run folder: expected study.yaml and results.sqlite in "
+            "it. `paramreuse run STUDY.yaml` makes one"
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise StudyError(f"cannot read {str(path)!r}: {error}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"cannot read {str(path)!r}: expected a study")
+    return check_study(content, where=str(path))
+
+
+def holds_study(folder: Path, study: Study) -> bool:
+    """Tell whether a folder is a run folder of this study.
+
+    Raises:
+        StudyError: It holds another study, or something else.
+    """
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise StudyError(f"cannot use {str(folder)!r} as a run folder: it is a file")
+    if not any(folder.iterdir()):
+        return False
+    held = read_run(folder)
+    difference = _first_difference(_lasting(held), _lasting(study))
+    if difference:
+        raise StudyError(
+            f"{str(folder)!r} is the run folder of another study: {difference}. "
+            "Give another folder with --out, or the study as it was"
+        )
+    return True
+
+
+def _lasting(study: Study) -> dict[str, Any]:
+    """Return what may not change in a run folder: all that measured facts depend on."""
+    content = study.model_dump(mode="json", exclude={"judge", "transfer"})
+    for name in ("batch_size", "engine", "memory_limit_gb"):
+        content["sweep"].pop(name)
+    for data in content["data"].values():
+        data.pop("root")
+    return content
+
+
+def _first_difference(held: Any, given: Any, place: str = "") -> str:
+    if isinstance(held, dict) and isinstance(given, dict):
+        for key in [*held, *(key for key in given if key not in held)]:
+            found = _first_difference(held.get(key), given.get(key), f"{place}.{key}".lstrip("."))
+            if found:
+                return found
+        return ""
+    return "" if held == given else f"{place} was {held!r}, is now {given!r}"
