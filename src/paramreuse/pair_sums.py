@@ -6,6 +6,7 @@ larger than a block that stays in the processor's cache.
 """
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import isfinite, nan, sqrt
 from typing import Any, TypeAlias
@@ -18,10 +19,12 @@ from torch import Tensor
 from paramreuse.errors import SiteMismatchError
 
 _ROW = 4096  # products added up in float32; longer rows lose digits where values are all alike
-_BLOCK = 64 * _ROW  # what stays in cache between the five passes over it
-_SPAN = 16 * _BLOCK  # what is fetched at once from another device
+_BLOCK = 32 * _ROW  # what stays in cache between the passes over it
+_SPAN = 32 * _BLOCK  # what a thread is given, or is fetched from another device, at a time
 # Below this mean square float32 squares leave the normal range and lose digits.
 _SMALLEST_MEAN_SQUARE = 1e-28
+# Up to this ratio of squares the products follow from the three sums of squares without cancelling.
+_SIMILAR_SIZE = 100.0
 
 _Values: TypeAlias = NDArray[Any]
 _Parts: TypeAlias = tuple[int, float, float, float, float, int, int]  # the fields of PairSums
@@ -95,6 +98,8 @@ class PairSums:
 def pair_sums(a: Tensor, b: Tensor) -> PairSums:
     """Add up the statistics of two tensors, reading each once.
 
+    Works in as many threads as PyTorch does; the result does not depend on their number.
+
     Args:
         a: Real tensor of any shape and device.
         b: Likewise, of the same shape; the dtype may differ.
@@ -115,7 +120,12 @@ def pair_sums(a: Tensor, b: Tensor) -> PairSums:
                 "convert it first"
             )
     one, two = a.detach().reshape(-1), b.detach().reshape(-1)
-    return _total(_span_sums(one, two, start) for start in range(0, one.numel(), _SPAN))
+    starts = range(0, one.numel(), _SPAN)
+    num_threads = min(torch.get_num_threads(), len(starts))
+    if num_threads < 2:
+        return _total(_span_sums(one, two, start) for start in starts)
+    with ThreadPoolExecutor(num_threads) as pool:
+        return _total(pool.map(lambda start: _span_sums(one, two, start), starts))
 
 
 def incomparable(tensor: Tensor) -> str | None:
@@ -172,15 +182,16 @@ def _wide(dtype: torch.dtype) -> bool:
 
 
 def _block_sums(x: _Values, y: _Values, difference: _Values) -> _Parts:
-    products = _dot(x, y)
     np.subtract(x, y, out=difference)
     squares = _dot(x, x), _dot(y, y), _dot(difference, difference)
     equal = _num_zeros(difference)
     floor = _SMALLEST_MEAN_SQUARE * x.size
     digits_kept = min(squares[:2]) > floor and (squares[2] > floor or equal == x.size)
-    if digits_kept and all(map(isfinite, (*squares, products))):
-        return x.size, *squares, products, equal, 0
-    return _careful_sums(x.astype(np.float64), y.astype(np.float64))
+    if not digits_kept or not all(map(isfinite, squares)):
+        return _careful_sums(x.astype(np.float64), y.astype(np.float64))
+    if max(squares[:2]) > _SIMILAR_SIZE * min(squares[:2]):
+        return x.size, *squares, _dot(x, y), equal, 0
+    return x.size, *squares, (squares[0] + squares[1] - squares[2]) / 2, equal, 0
 
 
 def _dot(x: _Values, y: _Values) -> float:
@@ -188,7 +199,8 @@ def _dot(x: _Values, y: _Values) -> float:
     num_rows = x.size // _ROW
     whole = num_rows * _ROW
     rows = np.matmul(x[:whole].reshape(num_rows, 1, _ROW), y[:whole].reshape(num_rows, _ROW, 1))
-    return float(rows.sum(dtype=np.float64)) + float(np.dot(x[whole:], y[whole:]))
+    total = float(rows.sum(dtype=np.float64))
+    return total + float(np.dot(x[whole:], y[whole:])) if whole < x.size else total
 
 
 def _num_zeros(difference: _Values) -> int:
