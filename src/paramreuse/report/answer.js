@@ -159,7 +159,7 @@ function surerCard(source) {
   if (sweep.subjects.length === 1) tips.push('A second subject at least: with one, nothing can be settled.');
   if (!sweep.controls.length) tips.push('A control: the same swaps with shuffled or re-initialised values.');
   if (!source.lineage || source.lineage === 'undecided') tips.push('The lineage: compare target and source, to know whether they share a start.');
-  else tips.push(source.lineage === 'shared' ? 'A source with a start of its own: a shared start makes swaps cheap.' : 'A source that shares the target’s start: independent starts make swaps dear.');
+  else tips.push(source.lineage === 'shared' ? 'A source with a start of its own: a shared start makes swaps cheap.' : 'A source that shares the target’s start: independent starts make swaps costly.');
   if (!DATA.transferSummary.length) tips.push('Training with the plan: a swap is a forecast, training is the test.');
   else if (Math.min(...DATA.transferSummary.map((row) => row.seeds)) < 3) tips.push('Three seeds or more per training: the intervals over seeds are wide or missing.');
   return card('What would make it surer', h('ul', null, tips.map((tip) => h('li', null, tip))));

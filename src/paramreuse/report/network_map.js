@@ -56,7 +56,7 @@ function mapGeometry(width) {
   const units = DATA.units.length;
   const head = 42;
   const room = (width - head - 8) / units;
-  const pitch = upright ? 36 : Math.max(19, Math.min(44, room));
+  const pitch = upright ? 36 : Math.max(19, Math.min(58, room));
   const lane = upright ? Math.min(44, (width - 142) / kinds.length) : 34;
   const gap = pitch < 26 ? 2 : 4;
   return { upright, kinds, units, head, pitch, lane, gap, depth: riseOf(longestSpan()) + 58, label: upright ? 38 : 24 };
@@ -113,8 +113,9 @@ function connections(g, point) {
   return group;
 }
 
+/* A click on a box does what Enter on one of its cells does, so readers without a pointer lose nothing. */
 function unitBoxes(g, point) {
-  const group = s('g', null);
+  const group = s('g', { 'aria-hidden': 'true' });
   const axis = g.depth - 26;
   let last = -Infinity;
   DATA.units.forEach((unit, index) => {

@@ -24,10 +24,14 @@ function refresh(everything) {
   writeCards();
   paintMap();
   writeBar();
-  for (const update of everything ? parts.bySource : []) update();
   for (const update of parts.live) update();
   fillPanel();
-  if (everything) redrawCharts(true);
+  if (!everything) return;
+  /* The answer and the map are there at once; what lies further down follows a moment later. */
+  requestAnimationFrame(() => {
+    for (const update of parts.bySource) update();
+    redrawCharts(true);
+  });
 }
 
 function writeBar() {
@@ -115,7 +119,7 @@ function start() {
   });
   addEventListener('scroll', hideTip, { passive: true });
   addEventListener('keydown', (event) => { if (event.key === 'Escape') closePanel(); });
-  addEventListener('beforeprint', () => { for (const held of document.querySelectorAll('details')) held.open = true; });
+  addEventListener('beforeprint', () => { for (const held of document.querySelectorAll('.missing, .card details')) held.open = true; });
   document.documentElement.dataset.ready = 'yes';
 }
 
