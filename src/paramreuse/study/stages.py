@@ -1,6 +1,7 @@
 """The stages of a study: each measures, stores what it measured, and says what it found."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import asdict
 
@@ -81,6 +82,7 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
     path = job.bench.checkpoint(name)
     path.parent.mkdir(exist_ok=True)
     write_checkpoint(path, result.model, {"study": job.bench.study.name, "model": name})
+    shutil.rmtree(job.bench.folder / "training" / name)
 
 
 def run_compare(job: Job) -> str:
