@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -161,6 +162,16 @@ def test_a_figure_is_drawn_into_the_axes_given(sweep: Sweep) -> None:
     for into in draw:
         axes = Figure().subplots()
         assert into(axes) is axes
+
+
+def test_a_class_that_counts_for_no_subject_leaves_the_others_drawn(sweep: Sweep) -> None:
+    baseline = sweep.baseline.copy()
+    baseline[:, 3] = np.nan
+
+    lines = lines_of(plot_sweep(replace(sweep, baseline=baseline)))
+
+    assert np.isnan(lines["LV"]).all()
+    assert np.isfinite(lines["RV"]).all()
 
 
 def test_one_site_can_be_drawn() -> None:

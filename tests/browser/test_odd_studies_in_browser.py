@@ -65,9 +65,16 @@ def with_nan() -> ReportData:
     scores = {name: values.copy() for name, values in sweep.scores.items()}
     for values in scores.values():
         values[0] = values[1, 2] = float("nan")
+        values[:, 3] = float("nan")  # a class that no subject's labels contain
+    baseline = sweep.baseline.copy()
+    baseline[:, 3] = float("nan")
     rows = [row | {"mean": float("nan")} for row in transfer_rows(1)]
-    distances = [row | {"relative_rmse": float("nan")} for row in comparison_rows([], 1)]
-    source = SourceReport("a", sweep=replace(sweep, scores=scores), comparison=distances)
+    distances = [
+        row | {"relative_rmse": float("nan")} for row in comparison_rows(pspnet_sites()[:12], 1)
+    ]
+    source = SourceReport(
+        "a", sweep=replace(sweep, scores=scores, baseline=baseline), comparison=distances
+    )
     return ReportData(study="s", baseline={"RV": float("nan")}, sources=[source], transfer=rows)
 
 

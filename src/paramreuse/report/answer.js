@@ -1,7 +1,8 @@
 /* The answer in words: what was found, how sure it is, what to do next. */
 
 function networkName() {
-  return DATA.network || 'This network';
+  const name = DATA.network || 'This network';
+  return name.length > 60 ? `${name.slice(0, 59)}…` : name;
 }
 
 function allowed(tolerance) {

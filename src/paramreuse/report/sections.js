@@ -94,7 +94,7 @@ function sweepSeries(sweep, swaps, at) {
       const [mid, low, high] = triple[0] === null ? [NaN, NaN, NaN] : shown(triple);
       return own && sweep.intervals && triple[1] !== null ? [mid, low, high] : [mid];
     };
-    lines.push({ name, colour, dash: dash(Math.max(0, k - 1)), width: own ? 2.4 : 1.6, base, points: swaps.map((swap, i) => [at[i], ...value(swap, 0)]) });
+    lines.push({ name, colour, dash: own ? '' : dash(Math.max(0, k - 1)), width: own ? 2.4 : 1.6, base, points: swaps.map((swap, i) => [at[i], ...value(swap, 0)]) });
     if (own && view.control) {
       sweep.controls.forEach((control, r) => lines.push({ name: `mean, ${control} control`, colour: '#8a8f98', dash: '4 3', points: swaps.map((swap, i) => [at[i], value(swap, r + 1)[0]]) }));
     }
