@@ -27,8 +27,10 @@ Progress: TypeAlias = Callable[[int, int | None], None]
 BASELINE = ("", "baseline")
 """The trial that puts nothing in."""
 
-_SAFETY = 8.0
-"""How many times larger than on the untouched target a swap's rounding is taken to be."""
+_SAFETY = 2.0
+"""How many times larger than on the untouched target a swap's rounding is taken to be. Measured: at
+most 1.9 over 440 swapped batches of a trained UNet, where the largest of half a million differences
+was five times the typical one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,12 @@ _CACHE_BYTES = 2**20
 
 _RUN_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
 
+_VARIANTS = 8
+"""Swaps that run in turn on the same samples, while what was kept of those is in the cache."""
+
+_VARIANT_BYTES = 2**29
+"""Bounds the folded kernels of swaps under way."""
+
 _KERNEL_COPIES = 4
 """Folded kernels: the network's own, in whole and in parts, and those of swaps under way."""
 
@@ -32,6 +38,7 @@ class FittedNetwork:
         network: What runs.
         concurrent: Whether threads may run samples side by side.
         samples_at_once: How many samples go through the network together.
+        variants_at_once: How many swaps run in turn on the same samples.
         num_fixed: The only number of samples that the graph serves, if there is only one.
 
     Args:
@@ -62,6 +69,7 @@ class FittedNetwork:
         slots = set(useful_slots(network.nodes, network.output))
         network.keep(frozenset(slots))
         footprint = Footprint()
+        self.variants_at_once = 1
         number = 1 if self.num_fixed is None else self.num_fixed
         with torch.no_grad():
             network.clean_pass(inputs[:number], footprint)
@@ -74,6 +82,7 @@ class FittedNetwork:
         elif not self.concurrent:
             self.samples_at_once = max(self.samples_at_once, len(inputs))
         if self._limit is None:
+            self.variants_at_once = max(1, min(_VARIANTS, _VARIANT_BYTES // self._kernel_bytes()))
             return
         # The largest first: few channels at full size are the cheapest to compute again.
         for slot in sorted(slots, key=lambda slot: (-sizes.get(slot, 0), str(slot))):
@@ -83,8 +92,11 @@ class FittedNetwork:
             self._sample_bytes -= sizes.get(slot, 0)
         network.keep(frozenset(slots))
 
+    def _kernel_bytes(self) -> int:
+        return max(1, self.network.kernel_bytes())
+
     def _fixed_bytes(self) -> int:
-        kernels = _KERNEL_COPIES * self.network.kernel_bytes()
+        kernels = _KERNEL_COPIES * self._kernel_bytes()
         return kernels + torch.get_num_threads() * self._peak_bytes * self.samples_at_once
 
     def num_samples(self, wanted: int) -> int:

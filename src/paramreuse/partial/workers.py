@@ -65,40 +65,44 @@ def clean_chunks(fitted: FittedNetwork, inputs: Tensor) -> tuple[list[Chunk], Te
 
 
 class _Job:
-    """One variant on its way through the chunks of the batch."""
+    """A few variants on their way through the chunks of the batch.
+
+    One chunk takes all of them in turn, so that what was kept of it stays in the cache.
+    """
 
     def __init__(
-        self, fitted: FittedNetwork, reference: Tensor, variant: Mapping[str, Tensor]
+        self, fitted: FittedNetwork, reference: Tensor, variants: Sequence[Mapping[str, Tensor]]
     ) -> None:
         self._fitted = fitted
         self._reference = reference
-        self._variant = variant
-        self._prepared: Prepared | None = None
-        self._known = True
-        self._outputs: Tensor | None = None
+        self._variants = variants
+        self._outputs: list[Tensor | None] = []
+        self._prepared: list[tuple[Prepared, Tensor]] = []
         self.pending: list[Future[None]] = []
 
     def prepare(self) -> None:
-        """Fold the variant's tensors, and make room for the outputs."""
-        moved = self._fitted.moved(self._variant)
-        self._known = moved is not None
-        if moved:
-            self._prepared = self._fitted.network.prepare(moved)
-            self._outputs = torch.empty_like(self._reference, memory_format=torch.contiguous_format)
+        """Fold the variants' tensors, and make room for the outputs."""
+        for variant in self._variants:
+            moved = self._fitted.moved(variant)
+            if moved:
+                layout = torch.contiguous_format
+                outputs = torch.empty_like(self._reference, memory_format=layout)
+                self._prepared.append((self._fitted.network.prepare(moved), outputs))
+                self._outputs.append(outputs)
+            else:
+                self._outputs.append(None if moved is None else self._reference)
 
     def run(self, chunk: Chunk) -> None:
         """Compute the outputs of some samples."""
-        if self._prepared is not None and self._outputs is not None:
-            outputs = self._fitted.network.swapped_pass(self._prepared, chunk.kept)
-            self._outputs[chunk.start : chunk.stop] = outputs
+        for prepared, outputs in self._prepared:
+            part = self._fitted.network.swapped_pass(prepared, chunk.kept)
+            outputs[chunk.start : chunk.stop] = part
 
-    def result(self) -> Tensor | None:
-        """Wait, and return the outputs; ``None`` if only a plain forward pass can tell."""
+    def results(self) -> list[Tensor | None]:
+        """Wait, and return the outputs; ``None`` where only a plain forward pass can tell."""
         for future in self.pending:
             future.result()
-        if not self._known:
-            return None
-        return self._reference if self._outputs is None else self._outputs
+        return self._outputs
 
 
 def swapped_outputs(
@@ -118,7 +122,9 @@ def swapped_outputs(
     Yields:
         Outputs; ``None`` where only a plain forward pass can tell.
     """
-    jobs = (_Job(fitted, reference, variant) for variant in variants)
+    size = fitted.variants_at_once
+    starts = range(0, len(variants), size)
+    jobs = (_Job(fitted, reference, variants[start : start + size]) for start in starts)
     if fitted.concurrent:
         with threads(1) as num_threads:
             yield from _side_by_side(jobs, chunks, num_threads)
@@ -127,7 +133,7 @@ def swapped_outputs(
         _quietly(job.prepare)()
         for chunk in chunks:
             _quietly(job.run)(chunk)
-        yield job.result()
+        yield from job.results()
 
 
 def _side_by_side(
@@ -135,7 +141,7 @@ def _side_by_side(
 ) -> Iterator[Tensor | None]:
     """Run jobs on a pool; each is prepared while the one before it still runs."""
     pool = ThreadPoolExecutor(num_threads)
-    ahead = 1 + math.ceil(2 * num_threads / len(chunks))
+    ahead = max(1, math.ceil(2 * num_threads / len(chunks)))
     preparing: deque[tuple[_Job, Future[None]]] = deque()
     running: deque[_Job] = deque()
     try:
@@ -144,10 +150,10 @@ def _side_by_side(
             if len(preparing) > 1:
                 running.append(_started(pool, *preparing.popleft(), chunks))
             while len(running) > ahead:
-                yield running.popleft().result()
+                yield from running.popleft().results()
         running.extend(_started(pool, *waiting, chunks) for waiting in preparing)
         while running:
-            yield running.popleft().result()
+            yield from running.popleft().results()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
