@@ -62,8 +62,8 @@ def demo(
     Example: paramreuse demo --out runs/demo
     """
     from paramreuse.console import Terminal
-    from paramreuse.study.config import demo_study
     from paramreuse.study.run import run_study
+    from paramreuse.study.study_file import demo_study
     from paramreuse.study.tables import show_outcome
 
     folder = run_study(demo_study(), out, device=device, talk=Terminal(quiet=quiet))
@@ -86,8 +86,8 @@ def run(
     Example: paramreuse run studies/acdc.yaml --data acdc=/data/ACDC/training --out runs/acdc
     """
     from paramreuse.console import Terminal
-    from paramreuse.study.config import parse_roots, read_study
     from paramreuse.study.run import run_study
+    from paramreuse.study.study_file import parse_roots, read_study
     from paramreuse.study.tables import show_outcome
 
     checked = read_study(study, roots=parse_roots(data or []))
@@ -253,7 +253,7 @@ def train(
 
 
 @app.command()
-def rank(run_folder: Run, device: Device = "auto", as_json: Json = False) -> None:
+def rank(run_folder: Run, as_json: Json = False) -> None:
     """Rank the sources of a study by how much of each can be reused.
 
     Example: paramreuse rank runs/acdc

@@ -1,15 +1,21 @@
-"""study.yaml: what a study is made of, checked before anything runs."""
+"""What a study is made of, checked before anything runs."""
 
 import difflib
-import os
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from paramreuse.errors import StudyError
 
@@ -19,6 +25,30 @@ TARGET = "target"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 SwapSet = Literal["single", "pair", "layer", "block", "prefix", "suffix"]
 Strategy = Literal["scratch", "full", "plan-freeze", "plan-finetune", "random-plan", "statistics"]
+_RESERVED = frozenset({"source", "shuffled", "reinit", "baseline"})
+"""What a sweep calls things of its own."""
+
+
+def _as_number(value: object) -> object:
+    """Take ``1e-3`` for a number, which YAML 1.1 takes for a text, since it has no point."""
+    if not isinstance(value, str) or value.strip(".+-0123456789eE"):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _different(values: Sequence[Any]) -> Sequence[Any]:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"expected each once, got {twice[0]!r} more than once")
+    return values
+
+
+Number = Annotated[float, BeforeValidator(_as_number), Field(allow_inf_nan=False)]
+Once = AfterValidator(_different)
+AtLeastOne = Field(min_length=1)
 
 
 class _Section(BaseModel):
@@ -64,7 +94,7 @@ class DataSpec(_Section):
     train: Annotated[int, Field(ge=0)] | None = None
     validation: Annotated[int, Field(ge=1)] | None = None
     size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = (128, 128)
-    spacing_mm: Annotated[float, Field(gt=0)] | None = None
+    spacing_mm: Annotated[Number, Field(gt=0)] | None = None
     options: dict[str, Any] = {}
 
     @field_validator("size", mode="before")
@@ -78,7 +108,7 @@ class TrainingSpec(_Section):
 
     epochs: Annotated[int, Field(ge=1)] = 40
     batch_size: Annotated[int, Field(ge=2)] = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[Number, Field(gt=0)] = 1e-3
     augment: bool = True
     validate_every: Annotated[int, Field(ge=1)] = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
@@ -115,12 +145,12 @@ class SweepSpec(_Section):
         memory_limit_gb: Memory for intermediate results.
     """
 
-    swaps: list[SwapSet] = ["single"]
-    controls: list[str] = ["shuffled"]
+    swaps: Annotated[list[SwapSet], AtLeastOne, Once] = ["single"]
+    controls: Annotated[list[str], Once] = ["shuffled"]
     batch_size: Annotated[int, Field(ge=1)] = 16
     engine: Literal["partial", "full"] = "partial"
     stop: Literal["decided"] | None = None
-    memory_limit_gb: Annotated[float, Field(gt=0)] | None = None
+    memory_limit_gb: Annotated[Number, Field(gt=0)] | None = None
 
 
 class JudgeSpec(_Section):
@@ -132,8 +162,8 @@ class JudgeSpec(_Section):
         accept: Verdicts that a plan loads.
     """
 
-    tolerance: Annotated[float, Field(ge=0)] = 0.02
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    tolerance: Annotated[Number, Field(ge=0)] = 0.02
+    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
     accept: list[Literal["reusable", "indifferent", "identical", "undecided", "not reusable"]] = [
         "reusable",
         "identical",
@@ -152,8 +182,13 @@ class TransferSpec(_Section):
         epochs: Passes over the training set; the target's if not given.
     """
 
-    subjects: list[Annotated[int, Field(ge=1)]] = [10]
-    strategies: list[Strategy] = ["scratch", "full", "plan-freeze", "plan-finetune"]
+    subjects: Annotated[list[Annotated[int, Field(ge=1)]], AtLeastOne, Once] = [10]
+    strategies: Annotated[list[Strategy], AtLeastOne, Once] = [
+        "scratch",
+        "full",
+        "plan-freeze",
+        "plan-finetune",
+    ]
     seeds: Annotated[int, Field(ge=1)] = 1
     epochs: Annotated[int, Field(ge=1)] | None = None
 
@@ -178,7 +213,7 @@ class Study(_Section):
     network: NetworkSpec = NetworkSpec()
     data: dict[Name, DataSpec]
     models: dict[Name, ModelSpec]
-    sources: list[str]
+    sources: Annotated[list[str], AtLeastOne, Once]
     sweep: SweepSpec = SweepSpec()
     judge: JudgeSpec = JudgeSpec()
     transfer: TransferSpec | None = None
@@ -190,72 +225,42 @@ class Study(_Section):
         if self.models[TARGET].task != "segmentation":
             raise ValueError("models.target.task: expected 'segmentation', whose Dice is scored")
         for name, model in self.models.items():
+            if name in _RESERVED:
+                raise ValueError(f"models.{name}: a sweep has a {name!r} of its own, rename it")
             _require(model.data, self.data, f"models.{name}.data", "data")
+        others = sorted(set(self.models) - {TARGET})
         for name in self.sources:
-            _require(name, set(self.models) - {TARGET}, "sources", "models")
+            _require(name, others, "sources", "models, the target aside")
         for name in self.sweep.controls:
-            known = {"shuffled", "reinit", *self.models} - {TARGET}
-            _require(name, known, "sweep.controls", "models")
-        if not self.sources:
-            raise ValueError("sources: expected at least one name of a model")
+            known = ["reinit", "shuffled", *others]
+            _require(name, known, "sweep.controls", "models, the target aside")
+        return self
+
+    @model_validator(mode="after")
+    def _all_can_be_trained(self) -> "Study":
+        for name, model in self.models.items():
+            if model.checkpoint is None and self.data[model.data].train == 0:
+                raise ValueError(
+                    f"models.{name}: it is to be trained on data.{model.data}, which has train: 0. "
+                    "Give it training subjects, or the model a checkpoint"
+                )
+        if self.transfer is None:
+            return self
+        data = self.models[TARGET].data
+        if self.data[data].train == 0:
+            raise ValueError(f"transfer: it trains on data.{data}, which has train: 0")
+        planned = [name for name in self.transfer.strategies if "plan" in name]
+        if planned and "single" not in self.sweep.swaps:
+            raise ValueError(
+                f"transfer.strategies: {planned[0]!r} needs a plan, and a plan single swaps. "
+                "Add single to sweep.swaps"
+            )
         return self
 
 
 def _require(name: str, known: Any, where: str, section: str) -> None:
     if name not in known:
         raise ValueError(f"{where}: {name!r} is not under {section}: got {sorted(known)}")
-
-
-def read_study(path: str | os.PathLike[str], *, roots: Mapping[str, str] | None = None) -> Study:
-    """Read and check a study file.
-
-    Paths in it are relative to the file; ``${NAME}`` takes an environment variable.
-
-    Args:
-        path: The YAML file.
-        roots: Data roots by name of the image set, instead of those in the file.
-
-    Returns:
-        The study with absolute paths and every default filled in.
-
-    Raises:
-        StudyError: The file is not there or not YAML, a key is unknown or misspelt, a value is
-            wrong, or a name is not defined. The message names the place.
-    """
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StudyError(f"cannot read the study {str(file)!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise StudyError(f"cannot read the study {str(file)!r}: it is not UTF-8 text") from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise StudyError(f"cannot read the study {str(file)!r}: not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise StudyError(f"cannot read the study {str(file)!r}: expected keys such as name, data")
-    _override_roots(content, roots or {})
-    return check_study(_resolve(content, file.resolve().parent), where=str(file))
-
-
-def demo_study() -> Study:
-    """Return the study of the demo: the whole method on the built-in phantom."""
-    text = files("paramreuse.study").joinpath("demo.yaml").read_text(encoding="utf-8")
-    return check_study(yaml.safe_load(text), where="demo.yaml")
-
-
-def parse_roots(given: Sequence[str]) -> dict[str, str]:
-    """Split ``NAME=PATH`` pairs.
-
-    Raises:
-        StudyError: A pair has no ``=``.
-    """
-    pairs = [item.partition("=") for item in given]
-    for name, equals, path in pairs:
-        if not (name and equals and path):
-            raise StudyError(f"--data {name + equals + path!r}: expected NAME=PATH")
-    return {name: path for name, _, path in pairs}
 
 
 def check_study(content: Mapping[str, Any], *, where: str) -> Study:
@@ -274,42 +279,6 @@ def check_study(content: Mapping[str, Any], *, where: str) -> Study:
         raise StudyError(_message(error, where)) from None
 
 
-def _override_roots(content: dict[str, Any], roots: Mapping[str, str]) -> None:
-    data = content.get("data")
-    sets = data if isinstance(data, dict) else {}
-    for name, root in roots.items():
-        if not isinstance(sets.get(name), dict):
-            raise StudyError(
-                f"cannot set the root of {name!r}: the study has no such data set; "
-                f"expected one of {sorted(map(str, sets))}"
-            )
-        sets[name]["root"] = os.path.abspath(root)
-
-
-_PATH_KEYS = frozenset({"root", "weights", "checkpoint"})
-
-
-def _resolve(value: Any, folder: Path, key: str = "") -> Any:
-    if isinstance(value, dict):
-        return {name: _resolve(held, folder, str(name)) for name, held in value.items()}
-    if isinstance(value, list):
-        return [_resolve(held, folder) for held in value]
-    if not isinstance(value, str):
-        return value
-    expanded = re.sub(r"\$\{(\w+)\}", _environment, value)
-    return os.path.abspath(folder / expanded) if key in _PATH_KEYS else expanded
-
-
-def _environment(match: re.Match[str]) -> str:
-    name = match.group(1)
-    if name not in os.environ:
-        raise StudyError(
-            f"the study uses ${{{name}}}, but there is no environment variable {name}. "
-            f"Set it, or give the folder with --data NAME=PATH"
-        )
-    return os.environ[name]
-
-
 def _message(error: ValidationError, where: str) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
@@ -322,7 +291,8 @@ def _message(error: ValidationError, where: str) -> str:
     if problem["type"] == "missing":
         return f"{where!r} has no {place!r}, which is needed{more}"
     if problem["type"] == "value_error":
-        return f"cannot use {where!r}: {str(problem['msg']).removeprefix('Value error, ')}{more}"
+        told = str(problem["msg"]).removeprefix("Value error, ")
+        return f"cannot use {where!r}: {place + ': ' if place else ''}{told}{more}"
     expected = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
     return f"{place!r} in {where!r} is {problem['input']!r}: expected {expected}{more}"
 

@@ -1,0 +1,129 @@
+"""study.yaml: read, with its paths and variables resolved."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from paramreuse.errors import StudyError
+from paramreuse.study.config import Study, check_study
+
+_PATH_KEYS = frozenset({"root", "weights", "checkpoint"})
+_FREE_KEY = "options"
+"""What stands under it is the reader's or the network's own, and no path that we know of."""
+
+
+def read_study(path: str | os.PathLike[str], *, roots: Mapping[str, str] | None = None) -> Study:
+    """Read and check a study file.
+
+    Paths in it are relative to the file; ``${NAME}`` takes an environment variable, ``~`` the home
+    folder.
+
+    Args:
+        path: The YAML file.
+        roots: Data roots by name of the image set, instead of those in the file.
+
+    Returns:
+        The study with absolute paths and every default filled in.
+
+    Raises:
+        StudyError: The file is not there or not YAML, a key is unknown, misspelt or there twice, a
+            value is wrong, or a name is not defined. The message names the place.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"cannot read the study {str(file)!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise StudyError(f"cannot read the study {str(file)!r}: it is not UTF-8 text") from error
+    try:
+        _refuse_twins(yaml.compose(text, Loader=yaml.SafeLoader), str(file))
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise StudyError(f"cannot read the study {str(file)!r}: not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"cannot read the study {str(file)!r}: expected keys such as name, data")
+    _override_roots(content, roots or {})
+    return check_study(_resolve(content, file.resolve().parent), where=str(file))
+
+
+def demo_study() -> Study:
+    """Return the study of the demo: the whole method on the built-in phantom."""
+    text = files("paramreuse.study").joinpath("demo.yaml").read_text(encoding="utf-8")
+    return check_study(yaml.safe_load(text), where="demo.yaml")
+
+
+def parse_roots(given: Sequence[str]) -> dict[str, str]:
+    """Split ``NAME=PATH`` pairs.
+
+    Raises:
+        StudyError: A pair has no ``=``.
+    """
+    pairs = [item.partition("=") for item in given]
+    for name, equals, path in pairs:
+        if not (name and equals and path):
+            raise StudyError(f"--data {name + equals + path!r}: expected NAME=PATH")
+    return {name: path for name, _, path in pairs}
+
+
+def _refuse_twins(node: yaml.Node | None, where: str, above: tuple[yaml.Node, ...] = ()) -> None:
+    """Refuse a key that stands twice, of which YAML would silently drop the first."""
+    if node in above:
+        raise StudyError(f"cannot read the study {where!r}: a part of it contains itself")
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_twins(item, where, (*above, node))
+    if isinstance(node, yaml.MappingNode):
+        seen: set[object] = set()
+        for key, value in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else key
+            if name in seen:
+                raise StudyError(
+                    f"{name!r} stands twice in {where!r}, again in line "
+                    f"{key.start_mark.line + 1}. Remove or rename one"
+                )
+            seen.add(name)
+            _refuse_twins(value, where, (*above, node))
+
+
+def _override_roots(content: dict[str, Any], roots: Mapping[str, str]) -> None:
+    data = content.get("data")
+    sets = data if isinstance(data, dict) else {}
+    for name, root in roots.items():
+        if not isinstance(sets.get(name), dict):
+            raise StudyError(
+                f"cannot set the root of {name!r} with --data: the study has no such data set; "
+                f"expected one of {sorted(map(str, sets))}"
+            )
+        sets[name]["root"] = os.path.abspath(os.path.expanduser(root))
+
+
+def _resolve(value: Any, folder: Path, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {
+            name: _resolve(held, folder, _FREE_KEY if key == _FREE_KEY else str(name))
+            for name, held in value.items()
+        }
+    if isinstance(value, list):
+        return [_resolve(held, folder, key) for held in value]
+    if not isinstance(value, str):
+        return value
+    expanded = re.sub(r"\$\{(\w+)\}", _environment, value)
+    if key not in _PATH_KEYS:
+        return expanded
+    return os.path.abspath(folder / os.path.expanduser(expanded))
+
+
+def _environment(match: re.Match[str]) -> str:
+    name = match.group(1)
+    if name not in os.environ:
+        raise StudyError(
+            f"the study uses ${{{name}}}, but there is no environment variable {name}. "
+            f"Set it, or give the folder of an image set with --data NAME=PATH"
+        )
+    return os.environ[name]
