@@ -55,7 +55,7 @@ class FittedNetwork:
             raise CaptureError("autocast is on, and a captured graph would not follow it")
         graph = capture(model, inputs)
         nodes, output = fused(graph)
-        self.network = Network(nodes, output, graph.tensors)
+        self.network = Network(nodes, output, graph.tensors, packs_bare_kernels=limit_bytes is None)
         self.concurrent = graph.concurrent and inputs.device.type == "cpu"
         self._canonical = graph.canonical
         self._used: frozenset[str] = frozenset().union(*(node.keys for node in nodes))
