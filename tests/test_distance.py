@@ -295,6 +295,10 @@ def test_values_that_are_not_finite_are_counted_and_their_distance_is_nan() -> N
     assert isnan(row.cosine)
 
 
+def test_an_infinity_makes_the_distance_nan_not_infinite() -> None:
+    assert isnan(rmse(torch.tensor([1.0, float("inf")]), torch.tensor([1.0, 2.0])))
+
+
 def test_what_cannot_be_compared_is_listed_with_the_reason() -> None:
     target = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).state_dict()
     source = {**target, "0.weight": torch.zeros(4, 2), "extra": torch.zeros(1)}

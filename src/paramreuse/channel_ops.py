@@ -60,11 +60,8 @@ def _grouped(call: Call, weight: Dims, entering: Dim, groups: int) -> Dim:
         fix_all(call, (entering, *weight), "a grouped convolution whose weight or input is fixed")
         return out
     call.ties.fix(weight[1], POSITION)  # one dimension for several channels: the parts replace it
-    parts = list(zip(np.split(out, groups), np.split(entering, groups), strict=True))
-    for part in parts:
-        for ids in part:
-            call.ties.mark(ids)
-    call.grouped[node] = parts
+    parts = zip(np.split(out, groups), np.split(entering, groups), strict=True)
+    call.grouped[node] = list(parts)
     return out
 
 
@@ -198,7 +195,7 @@ _RULES: dict[str, Rule] = {
         (
             *("dropout", "feature_dropout", "alpha_dropout", "clone", "contiguous", "detach"),
             *("alias", "to", "_to_copy", "type_as", "softmax", "_softmax", "log_softmax"),
-            *("lift_fresh_copy", "identity"),
+            *("lift_fresh_copy", "hardswish", "log_sigmoid"),
         ),
         _same,
     ),
