@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from paramreuse.networks import pspnet, unet
 from paramreuse.report.connections import layer_edges
 
-
 pytestmark = pytest.mark.slow
 
 

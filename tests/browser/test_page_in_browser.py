@@ -161,6 +161,16 @@ def test_tables_sort_and_figures_and_tables_can_be_taken_away(show, study_page) 
     assert opened.complaints == []
 
 
+def test_a_score_measured_at_some_epochs_only_is_one_line_per_model(show, study_page) -> None:
+    opened = show(study_page[1])
+    paths = opened.page.locator("#curves figure").nth(1).locator("svg path")
+
+    drawn = [path.get_attribute("d") for path in paths.all()]
+
+    # Epochs 5, 10, ..., 40: one start and seven strokes for each of three models.
+    assert [(d.count("M"), d.count("L")) for d in drawn] == [(1, 7)] * 3
+
+
 def test_colours_follow_the_reader(show, study_page) -> None:
     opened = show(study_page[1], color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"

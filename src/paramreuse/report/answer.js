@@ -37,10 +37,15 @@ function lede(source, found) {
   const same = words.identical ? ` (${words.identical} of them the same in both anyway)` : '';
   return [
     h('p', null, h('strong', null, `${found.loadable} of ${found.total} kernel layers`), ` of ${source.name} can be swapped in${same} and cost ${allowed(state.tolerance)}`,
-      rest.length ? `; ${rest.join(', ')}.` : '.'),
+      rest.length ? `; ${rest.join(', ')}.` : '.',
+      couldTip(found) && ' The undecided ones could still change the answer.'),
     h('p', { class: 'aside' }, `By the papers’ rule, which looks at the point estimate and at no control, ${found.papers} of ${found.total} pass. `
       + `A network is called reusable when at least ${percent(DATA.share)} of its kernel layers are.`),
   ];
+}
+
+function couldTip(found) {
+  return !found.reusableNetwork && (found.loadable + found.words.undecided) / found.total >= DATA.share;
 }
 
 /* The sources, each with its share: also the switch between them */

@@ -137,7 +137,7 @@ function ruler(line, frame) {
   const y = frame.py(line.at);
   if (!(y >= frame.area.top - 1 && y <= frame.area.bottom + 1)) return [];
   return [s('line', { class: line.colour ? 'rule own' : 'rule', x1: frame.area.left, x2: frame.area.right, y1: y, y2: y, stroke: line.colour }),
-    line.text && s('text', { x: frame.area.right - 2, y: y - 4, 'text-anchor': 'end' }, line.text)].filter(Boolean);
+    line.text && s('text', { class: 'halo', x: frame.area.right - 2, y: y - 4, 'text-anchor': 'end' }, line.text)].filter(Boolean);
 }
 
 function pathOf(one, frame) {

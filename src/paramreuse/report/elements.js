@@ -133,7 +133,7 @@ function saveCsv(name, columns, rows) {
 }
 
 const DRAWN = ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'stroke-linecap', 'stroke-linejoin',
-  'opacity', 'font-family', 'font-size', 'font-weight', 'text-anchor'];
+  'opacity', 'paint-order', 'font-family', 'font-size', 'font-weight', 'text-anchor'];
 
 /* A copy that looks the same without this page's style sheet. */
 function standalone(svg) {

@@ -67,7 +67,7 @@ function buildCurves() {
     return h('div', { class: 'box' }, chart(title, () => {
       const series = models.map((model, k) => ({
         name: String(model), colour: DATA.colours[k % DATA.colours.length], dash: dash(k), plain: true,
-        points: values.map((y, i) => [num(epoch[i]), num(y), i]).filter((p) => of[p[2]] === model && Number.isFinite(p[0])).map((p) => [p[0], p[1]]),
+        points: values.map((y, i) => [num(epoch[i]), num(y), i]).filter((p) => of[p[2]] === model && Number.isFinite(p[0]) && Number.isFinite(p[1])).map((p) => [p[0], p[1]]),
       }));
       const [low, high] = extent(yValues(series));
       const [first, last] = extent(series.flatMap((one) => one.points.map((p) => p[0])));

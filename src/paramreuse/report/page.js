@@ -119,7 +119,7 @@ function start() {
   });
   addEventListener('scroll', hideTip, { passive: true });
   addEventListener('keydown', (event) => { if (event.key === 'Escape') closePanel(); });
-  addEventListener('beforeprint', () => { for (const held of document.querySelectorAll('.missing, .card details')) held.open = true; });
+  addEventListener('beforeprint', () => { for (const held of document.querySelectorAll('.missing, .card details, .fact')) held.open = true; });
   document.documentElement.dataset.ready = 'yes';
 }
 

@@ -251,6 +251,6 @@ function buildBatchNorm() {
     };
   }, {})));
   section('batchnorm', 'What the source does to normalisation', 'BatchNorm', 'The shift or scale that each of the source’s BatchNorm tensors would cause, averaged over channels.',
-    legend(held.map((source) => ({ name: source.name, colour: sourceColour(DATA.sources.indexOf(source)) }))), h('div', { class: 'panels' }, figures),
+    legend(held.map((source) => ({ name: source.name, colour: sourceColour(DATA.sources.indexOf(source)) }))), h('div', { class: 'panels wide' }, figures),
     ...held.map((source) => lazyTable(`BatchNorm of ${source.name}`, () => plainTable(`BatchNorm of ${source.name}`, source.batchnorm))));
 }
