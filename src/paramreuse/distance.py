@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from paramreuse.layers import KERNEL_FAMILIES, Kind
-from paramreuse.lending import Weights, dtype_in, is_swappable, lend, tensors_of
+from paramreuse.lending import Weights, dtype_in, is_swappable, lend, tensors_of, view_in
 from paramreuse.lineage import KernelEvidence, Lineage, judge_lineage, kernel_evidence
 from paramreuse.pair_sums import PairSums, incomparable, pair_sums
 from paramreuse.sites import (
@@ -246,7 +246,7 @@ def _measure(
     """Read one pair of tensors, and let go of them before the next is read."""
     key = source_key(site, source)
     assert key is not None, f"{site.key} was matched"
-    a, b = target[site.key], source[key]
+    a, b = view_in(target, site.key), view_in(source, key)
     reason = incomparable(a) or incomparable(b)
     if reason is not None:
         return SkippedTensor(site.key, f"one tensor {reason}"), None

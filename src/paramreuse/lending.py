@@ -63,6 +63,11 @@ def dtype_in(tensors: Mapping[str, Tensor], key: str) -> torch.dtype:
     return tensors[key].dtype
 
 
+def view_in(tensors: Mapping[str, Tensor], key: str) -> Tensor:
+    """Return a tensor to look at once, without copying it where it lies in a file."""
+    return tensors.view(key) if isinstance(tensors, Checkpoint | Lent) else tensors[key]
+
+
 def is_swappable(dtype: torch.dtype) -> bool:
     """Tell whether values of a dtype can be swapped: plain floating point, 16 bit and wider."""
     return dtype.is_floating_point and dtype.itemsize >= 2
@@ -99,6 +104,10 @@ class Lent(Mapping[str, Tensor]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys
+
+    def view(self, key: str) -> Tensor:
+        """Return a tensor to look at once, without copying it where it lies in a file."""
+        return view_in(self._source, self._keys[key])
 
     def shape_of(self, key: str) -> tuple[int, ...]:
         """Tell a tensor's shape without reading it."""

@@ -38,6 +38,9 @@ class TensorFile(Protocol):
     def read(self, key: str) -> Tensor:
         """Read one tensor into memory of its own."""
 
+    def view(self, key: str) -> Tensor:
+        """Return one tensor as it lies in the file, not to be written to and not to be kept."""
+
     def shape(self, key: str) -> tuple[int, ...]:
         """Tell a tensor's shape without reading it."""
 
@@ -61,6 +64,9 @@ class _TorchEntry:
 
     def read(self, key: str) -> Tensor:
         return self._tensors[key].clone()
+
+    def view(self, key: str) -> Tensor:
+        return self._tensors[key]
 
     def shape(self, key: str) -> tuple[int, ...]:
         return tuple(self._tensors[key].shape)
@@ -126,6 +132,13 @@ class Checkpoint(Mapping[str, Tensor]):
             raise KeyError(key)
         tensor = self._source.read(self._stored[key])
         return tensor.to(self.dtype_of(key))
+
+    def view(self, key: str) -> Tensor:
+        """Return a tensor without copying it: for looking at once, never to be written to.
+
+        It lies in the file's pages, which stay in memory as long as the tensor is held.
+        """
+        return self._source.view(self._stored[key]).to(self.dtype_of(key))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.file_keys)

@@ -70,7 +70,11 @@ class SafetensorsFile:
 
     def read(self, key: str) -> Tensor:
         """Read one tensor into memory of its own."""
-        tensor: Tensor = self._ask(lambda handle: handle.get_tensor(key)).clone()
+        return self.view(key).clone()
+
+    def view(self, key: str) -> Tensor:
+        """Return one tensor as it lies in the file, not to be written to and not to be kept."""
+        tensor: Tensor = self._ask(lambda handle: handle.get_tensor(key))
         self._mapped += tensor.nbytes
         if self._mapped > _MAPPED_BYTES:
             self._handle, self._mapped = None, 0
@@ -141,6 +145,10 @@ class ShardedSafetensors:
     def read(self, key: str) -> Tensor:
         """Read one tensor into memory of its own."""
         return self._home[key].read(key)
+
+    def view(self, key: str) -> Tensor:
+        """Return one tensor as it lies in its file, not to be written to and not to be kept."""
+        return self._home[key].view(key)
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Tell a tensor's shape from the header alone."""
