@@ -92,8 +92,8 @@ function plot(title, spec, width) {
     viewBox: `0 0 ${width} ${frame.height}`, width, height: frame.height, role: 'img', tabindex: 0,
     'aria-label': `${title}. ${describe(spec)} Arrow keys read the values.`,
   });
-  svg.append(axes(spec, frame), s('g', null, spec.series.map((one) => drawSeries(one, spec, frame))));
-  for (const line of spec.lines || []) svg.append(...ruler(line, frame));
+  svg.append(axes(spec, frame), ...(spec.lines || []).flatMap((line) => ruler(line, frame)),
+    s('g', null, spec.series.map((one) => drawSeries(one, spec, frame))));
   if (Number.isFinite(spec.marker)) {
     const x = frame.px(Math.min(spec.marker, spec.x.max));
     svg.append(s('line', { class: 'now', x1: x, x2: x, y1: frame.area.top - 6, y2: frame.area.bottom }));
