@@ -26,6 +26,21 @@ SWEEP_COLUMNS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class MeanDrop:
+    """Drop of one trial on the foreground mean.
+
+    Attributes:
+        mean: Mean over subjects.
+        low: Lower end of its interval; NaN with one subject, ``mean`` where no subjects are known.
+        high: Upper end, likewise.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
     """What was measured: the score of every swap, per subject and class.
@@ -77,6 +92,21 @@ class Sweep:
             KeyError: No such swap or replacement was measured.
         """
         return self._with_mean(self.baseline) - self._with_mean(self.scores[swap, replacement])
+
+    def mean_drops(self, *, confidence: float = 0.95) -> dict[tuple[str, str], MeanDrop]:
+        """Return the drop of every trial on the foreground mean, by swap and replacement.
+
+        Args:
+            confidence: Coverage of the intervals.
+        """
+        names = [(swap.name, name) for swap in self.swaps for name in self.replacements]
+        values = np.column_stack([self.drops(*name)[:, -1] for name in names])
+        means = _column_means(values)
+        low = high = means
+        if self.subjects:
+            low, high = bootstrap_interval(values, confidence=confidence, seed=self.seed)
+        ends = zip(names, means.tolist(), low.tolist(), high.tolist(), strict=True)
+        return {name: MeanDrop(*drop) for name, *drop in ends}
 
     def _with_mean(self, scores: Array) -> Array:
         return np.column_stack([scores, subject_means(scores, self.foreground)])
@@ -139,4 +169,5 @@ def _column_means(values: Array) -> Array:
     counted = np.isfinite(values)
     counts = counted.sum(axis=0)
     totals = np.where(counted, values, 0.0).sum(axis=0)
-    return np.divide(totals, counts, out=np.full(totals.shape, np.nan), where=counts > 0)
+    means: Array = np.divide(totals, counts, out=np.full(totals.shape, np.nan), where=counts > 0)
+    return means

@@ -143,7 +143,7 @@ def _planned(
 ) -> Plan:
     entries: list[PlanEntry] = []
     for judgement in verdict.judgements:
-        if len(judgement.swap.sites) == 1:
+        if judgement.swap.is_single:
             chosen, reason = choose(judgement)
             action = Action.LOAD if chosen else Action.LEAVE
             entries.append(PlanEntry(judgement.swap.sites[0], action, reason))

@@ -41,6 +41,11 @@ class Swap:
     anchor: Site
 
     @property
+    def is_single(self) -> bool:
+        """Whether this is the single swap of a site, called after it: the papers' sweep."""
+        return len(self.sites) == 1 and self.name == self.sites[0].name
+
+    @property
     def kind(self) -> str:
         """Kinds of the swap's sites, e.g. ``"W"`` or ``"B+RM"``."""
         present = {site.kind for site in self.sites}

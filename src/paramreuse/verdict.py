@@ -5,17 +5,14 @@ the score almost unchanged. The tolerance, the controls, the intervals and "at l
 kernel layers" are ours, since the papers leave them open.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from paramreuse.errors import ScoreError
-from paramreuse.intervals import bootstrap_interval
-from paramreuse.outcomes import Sweep
+from paramreuse.outcomes import MeanDrop, Sweep
 from paramreuse.swaps import SOURCE, Swap, kernel_sites
 
 if TYPE_CHECKING:
@@ -30,7 +27,7 @@ CONFIDENCE = 0.95
 REUSABLE_SHARE = 0.5
 """Share of kernel layers from which on a network counts as reusable."""
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """A drop may exceed the tolerance by so much and still equal it: ``0.9 - 0.88 > 0.02`` in float64,
 while scores that differ at all differ by a pixel, which is more."""
 
@@ -129,7 +126,7 @@ class Verdict:
         return tuple(
             j.swap.anchor.layer
             for j in self.judgements
-            if len(j.swap.sites) == 1 and j.swap.kind == kind and j.verdict == word
+            if j.swap.is_single and j.swap.kind == kind and j.verdict == word
         )
 
     def summary(self) -> str:
@@ -174,26 +171,11 @@ class Verdict:
 
 
 def _is_kernel(swap: Swap) -> bool:
-    return len(swap.sites) == 1 and bool(kernel_sites(swap.sites))
+    return swap.is_single and bool(kernel_sites(swap.sites))
 
 
 def _share(passed: Sequence[bool]) -> float:
     return sum(passed) / len(passed) if passed else float("nan")
-
-
-@dataclass(frozen=True, slots=True)
-class _Drop:
-    """Mean drop of one trial with its interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def passes(self, tolerance: float) -> bool:
-        return self.high <= tolerance + _ROUNDING
-
-    def fails(self, tolerance: float) -> bool:
-        return self.low > tolerance + _ROUNDING
 
 
 def judge(sweep: Sweep, *, tolerance: float = TOLERANCE, confidence: float = CONFIDENCE) -> Verdict:
@@ -218,25 +200,13 @@ def judge(sweep: Sweep, *, tolerance: float = TOLERANCE, confidence: float = CON
         raise ScoreError(f"tolerance is {tolerance!r}: expected a number of at least 0, e.g. 0.02")
     if not 0 < confidence < 1:
         raise ScoreError(f"confidence is {confidence!r}: expected more than 0 and less than 1")
-    drops = _mean_drops(sweep, confidence)
+    drops = sweep.mean_drops(confidence=confidence)
     judgements = tuple(_judge_swap(sweep, swap, drops, tolerance) for swap in sweep.swaps)
     return Verdict(judgements, tolerance, confidence, len(sweep.subjects))
 
 
-def _mean_drops(sweep: Sweep, confidence: float) -> dict[tuple[str, str], _Drop]:
-    names = [(swap.name, replacement) for swap in sweep.swaps for replacement in sweep.replacements]
-    values = np.column_stack([sweep.drops(*name)[:, -1] for name in names])
-    means = [float(np.nanmean(column)) for column in values.T]
-    if sweep.subjects:
-        low, high = bootstrap_interval(values, confidence=confidence, seed=sweep.seed)
-    else:
-        low = high = np.array(means)
-    ends = zip(names, means, low.tolist(), high.tolist(), strict=True)
-    return {name: _Drop(mean, lower, upper) for name, mean, lower, upper in ends}
-
-
 def _judge_swap(
-    sweep: Sweep, swap: Swap, drops: dict[tuple[str, str], _Drop], tolerance: float
+    sweep: Sweep, swap: Swap, drops: Mapping[tuple[str, str], MeanDrop], tolerance: float
 ) -> Judgement:
     source = drops[swap.name, SOURCE]
     controls = [drops[swap.name, name] for name in sweep.controls]
@@ -247,19 +217,27 @@ def _judge_swap(
         drop_low=source.low if sweep.subjects else float("nan"),
         drop_high=source.high if sweep.subjects else float("nan"),
         control_drop=min((c.mean for c in controls), default=float("nan")),
-        paper=Word.REUSABLE if source.mean <= tolerance + _ROUNDING else Word.NOT_REUSABLE,
+        paper=Word.REUSABLE if source.mean <= tolerance + ROUNDING else Word.NOT_REUSABLE,
         verdict=Word.IDENTICAL if identical else _word(source, controls, tolerance),
     )
 
 
-def _word(source: _Drop, controls: Sequence[_Drop], tolerance: float) -> Word:
-    if source.fails(tolerance):
+def _passes(drop: MeanDrop, tolerance: float) -> bool:
+    return drop.high <= tolerance + ROUNDING
+
+
+def _fails(drop: MeanDrop, tolerance: float) -> bool:
+    return drop.low > tolerance + ROUNDING
+
+
+def _word(source: MeanDrop, controls: Sequence[MeanDrop], tolerance: float) -> Word:
+    if _fails(source, tolerance):
         return Word.NOT_REUSABLE
-    if not source.passes(tolerance):
+    if not _passes(source, tolerance):
         return Word.UNDECIDED
-    if any(control.passes(tolerance) for control in controls):
+    if any(_passes(control, tolerance) for control in controls):
         return Word.INDIFFERENT
-    if all(control.fails(tolerance) for control in controls):
+    if all(_fails(control, tolerance) for control in controls):
         return Word.REUSABLE
     return Word.UNDECIDED
 

@@ -32,7 +32,7 @@ def sweep_curve(
         place in the network, and ``label`` says which layer that is. Empty when no single swap of
         the kind was swept.
     """
-    single = {swap.name for swap in sweep.swaps if len(swap.sites) == 1}
+    single = {swap.name for swap in sweep.swaps if swap.is_single}
     frame = sweep.frame(confidence=confidence)
     frame = frame[
         frame["swap"].isin(single) & (frame["kind"] == kind) & (frame["replacement"] == replacement)

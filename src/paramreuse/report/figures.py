@@ -62,7 +62,7 @@ def plot_sweep(
     if curve.empty:
         raise ScoreError(
             f"cannot draw kind {kind!r}: no single swap of it was swept. Swept kinds: "
-            f"{sorted({swap.kind for swap in sweep.swaps if len(swap.sites) == 1})}"
+            f"{sorted({swap.kind for swap in sweep.swaps if swap.is_single})}"
         )
     axes = ax if ax is not None else _new_axes()
     styles = class_styles(sweep.classes, sweep.foreground)
@@ -96,7 +96,7 @@ def figure_sweep(sweep: Sweep, *, replacement: str = SOURCE) -> "Figure":
         ScoreError: No single swap was swept.
         MissingExtraError: matplotlib is not installed.
     """
-    present = {swap.kind for swap in sweep.swaps if len(swap.sites) == 1}
+    present = {swap.kind for swap in sweep.swaps if swap.is_single}
     kinds = [kind.value for kind in Kind if kind in present]
     if not kinds:
         raise ScoreError("cannot draw the sweep: it swapped no site by itself")

@@ -13,22 +13,23 @@ function prepare(source) {
   source.sweep.bySite = new Map();
   for (const swap of source.sweep.swaps) {
     [swap.lent, ...swap.controls] = swap.judged.map(trial);
-    swap.single = swap.count === 1;
+    swap.single = swap.set === 'single';
     if (swap.set === 'single') source.sweep.bySite.set(swap.site, swap);
   }
   source.sweep.kernels = source.sweep.swaps.filter((swap) => swap.kernel);
 }
 
 function judgeSwap(swap, tolerance) {
+  const limit = tolerance + DATA.rounding;
   if (swap.identical) return 'identical';
-  if (swap.lent.low > tolerance) return 'not reusable';
-  if (!(swap.lent.high <= tolerance)) return 'undecided';
-  if (swap.controls.some((control) => control.high <= tolerance)) return 'indifferent';
-  return swap.controls.every((control) => control.low > tolerance) ? 'reusable' : 'undecided';
+  if (swap.lent.low > limit) return 'not reusable';
+  if (!(swap.lent.high <= limit)) return 'undecided';
+  if (swap.controls.some((control) => control.high <= limit)) return 'indifferent';
+  return swap.controls.every((control) => control.low > limit) ? 'reusable' : 'undecided';
 }
 
 function judgeByPapers(swap, tolerance) {
-  return swap.lent.mean <= tolerance ? 'reusable' : 'not reusable';
+  return swap.lent.mean <= tolerance + DATA.rounding ? 'reusable' : 'not reusable';
 }
 
 function canBeLoaded(word) {

@@ -10,7 +10,7 @@ from paramreuse.report.plain_values import plain, short, table
 from paramreuse.report.swap_facts import swap_facts
 from paramreuse.report.transfer_table import summarise_transfer, transfer_classes
 from paramreuse.sites import Site, output_channels, units_of
-from paramreuse.verdict import REUSABLE_SHARE
+from paramreuse.verdict import REUSABLE_SHARE, ROUNDING
 
 _PARTS = {
     "sweep": "Sweep: what swapping each site costs",
@@ -43,6 +43,7 @@ def page_payload(data: ReportData) -> dict[str, object]:
         "score": data.score,
         "baseline": plain(_baseline(data)),
         "share": REUSABLE_SHARE,
+        "rounding": ROUNDING,
         "colours": CLASS_COLOURS,
         "sites": [_site(site) for site in sites],
         "units": _units(sites, site_index),

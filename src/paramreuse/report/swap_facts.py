@@ -1,6 +1,7 @@
 """What the page needs to know of each swap to judge it again at any tolerance."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from paramreuse.swaps import SOURCE, Swap
 from paramreuse.verdict import judge
 
 Array = NDArray[np.float64]
-Ends = Mapping[tuple[str, str], tuple[float, float, float]]
 
 _MOST_CLASS_COLUMNS = 8000
 """Columns of class drops beyond which their intervals are left out: each takes 0.3 ms."""
@@ -35,14 +35,14 @@ def swap_facts(source: SourceReport, sweep: Sweep, site_index: Mapping[str, int]
     """
     verdict = judge(sweep, tolerance=source.tolerance, confidence=source.confidence)
     kernels = {j.swap.name for j in verdict.kernel_judgements}
-    ends = _ends(sweep, source.confidence)
+    drops = sweep.mean_drops(confidence=source.confidence)
     by_class = _class_drops(sweep, source.confidence)
     return [
         {
             **_place(swap, site_index),
             "kernel": swap.name in kernels,
             "identical": (swap.name, SOURCE) in sweep.identical,
-            "judged": [ends[swap.name, name] for name in sweep.replacements],
+            "judged": [astuple(drops[swap.name, name]) for name in sweep.replacements],
             "classes": [by_class[swap.name, name] for name in sweep.replacements],
             "subjects": _subject_drops(sweep, swap),
         }
@@ -66,31 +66,12 @@ def _place(swap: Swap, site_index: Mapping[str, int]) -> dict[str, object]:
 
 def _set_of(swap: Swap) -> str:
     """Name the family of swaps that one belongs to, by how such swaps are named."""
-    if len(swap.sites) == 1 and swap.name == swap.sites[0].name:
+    if swap.is_single:
         return "single"
     first = swap.name.split(" ", 1)[0]
     if first in _SETS:
         return first
     return "pair" if len(swap.sites) == 2 and first == swap.kind else "other"
-
-
-def _ends(sweep: Sweep, confidence: float) -> Ends:
-    """Return mean, low and high of every trial's mean drop, from the same resamples as ``judge``.
-
-    The columns are stacked as ``judge`` stacks them, so that both get the same numbers to the last
-    bit.
-    """
-    names = [(swap.name, replacement) for swap in sweep.swaps for replacement in sweep.replacements]
-    drops = np.column_stack([sweep.drops(*name)[:, -1] for name in names])
-    means = [float(np.nanmean(column)) for column in drops.T]
-    if sweep.subjects:
-        low, high = bootstrap_interval(drops, confidence=confidence, seed=sweep.seed)
-    else:
-        low = high = np.array(means)
-    return {
-        name: (mean, float(lower), float(upper))
-        for name, mean, lower, upper in zip(names, means, low, high, strict=True)
-    }
 
 
 def _class_drops(sweep: Sweep, confidence: float) -> dict[tuple[str, str], list[object]]:

@@ -68,7 +68,7 @@ def _covered(
 
 
 def _extremes(sweep: Sweep) -> dict[str, Swap]:
-    kernels = [swap for swap in sweep.swaps if swap.kind == "W" and len(swap.sites) == 1]
+    kernels = [swap for swap in sweep.swaps if swap.kind == "W" and swap.is_single]
     pool = [swap for swap in kernels if not swap.anchor.is_output] or list(sweep.swaps)
     drops = {swap.name: float(np.nanmean(sweep.drops(swap.name)[:, -1])) for swap in pool}
     return {

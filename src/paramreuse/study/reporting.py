@@ -1,6 +1,7 @@
 """The report stage: tables, figures and the page, from what the store holds."""
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,16 @@ from paramreuse.errors import ParamReuseError, StudyError
 from paramreuse.files import write_text
 from paramreuse.lending import tensors_of
 from paramreuse.plan import plan_reuse
+from paramreuse.report.connections import layer_edges
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
 from paramreuse.report.page import write_report
+from paramreuse.sites import Site, sites_of
 from paramreuse.study.config import TARGET
 from paramreuse.study.examples import example_images
 from paramreuse.study.job import Job, opened
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.study.transfer_stage import transfer_rows
+from paramreuse.study.transfer_stage import attempts_of, transfer_rows
 from paramreuse.verdict import Verdict, judge, share_curve
 
 if TYPE_CHECKING:
@@ -63,6 +66,12 @@ def report_data(job: Job) -> ReportData:
     missing = {}
     if study.transfer is None:
         missing["transfer"] = "the study asks for no transfer training"
+    sites: tuple[Site, ...] = ()
+    edges = None
+    try:
+        sites, edges = _structure(job)
+    except ParamReuseError as error:
+        missing["connections"] = str(error)
     try:
         examples = example_images(job)
     except ParamReuseError as error:
@@ -73,7 +82,9 @@ def report_data(job: Job) -> ReportData:
         network=_network_name(study.network.name),
         score="Dice",
         sources=sources,
-        transfer=_transfer(store, sources),
+        sites=sites,
+        edges=edges,
+        transfer=_transfer(job, sources),
         ranking=_ranking(job),
         curves=[
             {k: row[k] for k in ("model", "epoch", "train_loss", "validation_score")}
@@ -85,6 +96,14 @@ def report_data(job: Job) -> ReportData:
     )
 
 
+def _structure(job: Job) -> tuple[tuple[Site, ...], list[tuple[str, str]]]:
+    """Return the target's sites and the connections between its layers."""
+    target = job.bench.model(TARGET)
+    images = job.bench.images(job.bench.target.data).validation.images
+    example = images[:2].to(job.bench.torch_device)
+    return tuple(sites_of(target, example_input=example)), layer_edges(target, example)
+
+
 def _network_name(name: str) -> str:
     return {"pspnet": "PSPNet", "unet": "UNet"}.get(name, name)
 
@@ -94,16 +113,19 @@ def _source_report(job: Job, name: str) -> SourceReport:
     sweep = read_sweep(store, name)
     lineage = store.rows("lineages", source=name)
     plan, notes = "", list(sweep.notes) if sweep else []
+    folder = shlex.quote(str(job.bench.folder))
     plan_file = job.bench.folder / "plans" / f"{name}.yaml"
     if sweep is not None:
         verdict = judge(sweep, tolerance=spec.tolerance, confidence=spec.confidence)
-        plan = plan_reuse(verdict, source=name, accept=spec.accept).summary()
+        if "single" in job.bench.study.sweep.swaps:
+            plan = plan_reuse(verdict, source=name, accept=spec.accept).summary()
         notes += _joint_note(store, name)
     return SourceReport(
         name=name,
         sweep=sweep,
         tolerance=spec.tolerance,
         confidence=spec.confidence,
+        accept=tuple(spec.accept),
         comparison=_without(store.rows("distances", source=name), "source", "position", "family"),
         lineage=lineage[0]["lineage"] if lineage else "",
         lineage_reason=lineage[0]["reason"] if lineage else "",
@@ -111,8 +133,8 @@ def _source_report(job: Job, name: str) -> SourceReport:
         batchnorm=_without(store.rows("batchnorms", source=name), "source"),
         plan=plan_file.read_text(encoding="utf-8") if plan_file.is_file() else plan,
         plan_command=(
-            f"paramreuse plan {job.bench.folder} --source {name} --tolerance {{tolerance}} "
-            f"-o plan.yaml && paramreuse train {job.bench.folder} --plan plan.yaml "
+            f"paramreuse plan {folder} --source {name} --tolerance {{tolerance}} "
+            f"-o plan.yaml && paramreuse train {folder} --plan plan.yaml "
             "-o model.safetensors"
         ),
         histograms=_histograms(job, name) if lineage else {},
@@ -153,14 +175,15 @@ def _histogram(ours: Any, theirs: Any) -> Histogram:
     return Histogram(edges, shares[0], shares[1])
 
 
-def _transfer(store: Store, sources: Sequence[SourceReport]) -> list[dict[str, Any]]:
+def _transfer(job: Job, sources: Sequence[SourceReport]) -> list[dict[str, Any]]:
     sweep = next((source.sweep for source in sources if source.sweep is not None), None)
     if sweep is None:
         return []
     pairs = zip(sweep.classes, sweep.foreground, strict=True)
-    rows = transfer_rows(store, [name for name, counts in pairs if counts])
+    foreground = [name for name, counts in pairs if counts]
+    rows = transfer_rows(job.store, foreground, attempts_of(job.bench.study))
     for row in rows:
-        row["epochs_to_level"] = _epochs_to_level(store, rows, row)
+        row["epochs_to_level"] = _epochs_to_level(job.store, rows, row)
     return rows
 
 
@@ -272,7 +295,7 @@ def _sweep_figures(source: SourceReport, verdict: Verdict) -> dict[str, "Figure"
     from paramreuse.report import figures
 
     assert source.sweep is not None
-    singles = any(len(swap.sites) == 1 for swap in source.sweep.swaps)
+    singles = any(swap.is_single for swap in source.sweep.swaps)
     if not singles:
         return {}
     return {
