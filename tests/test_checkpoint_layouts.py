@@ -232,3 +232,14 @@ def test_tied_tensors_are_written_once_and_read_under_both_names(tmp_path: Path)
         assert torch.equal(checkpoint["b.weight"], net["a"].weight)
         assert checkpoint.aliases == {"b.weight": "a.weight"}
         assert len(load_checkpoint(net, file).loaded) == 2
+
+
+def test_a_header_as_long_as_a_pickle_begins_is_read_as_safetensors(tmp_path: Path) -> None:
+    # The first byte is the length of the header, and 128 of them look like the start of a pickle.
+    starts = set()
+    for length in range(1, 40):
+        path = write_checkpoint(tmp_path / "net.safetensors", {"x" * length: torch.ones(2)})
+        starts.add(path.read_bytes()[:1])
+        assert read_checkpoint(path).format == "safetensors"
+
+    assert b"\x80" in starts

@@ -21,6 +21,7 @@ from paramreuse.checkpoint.safetensors_file import (
     SafetensorsFile,
     ShardedSafetensors,
     find_index,
+    is_safetensors,
     sha256,
 )
 from paramreuse.checkpoint.torch_file import PICKLE_START, ZIP_START, read_torch_file
@@ -240,7 +241,7 @@ def _open(path: Path, entry: str | None) -> tuple[TensorFile, Entry | None, list
     """Open a file by what it begins with."""
     file = find_index(path) if path.is_dir() else path
     start = _first_bytes(file)
-    if start.startswith((ZIP_START, PICKLE_START)):
+    if start.startswith((ZIP_START, PICKLE_START)) and not is_safetensors(start):
         content, file_format = read_torch_file(file, start=start)
         found, others = find_entry(content, file=repr(str(file)), entry=entry)
         return _TorchEntry(file, found, file_format), found, others
@@ -251,7 +252,7 @@ def _open(path: Path, entry: str | None) -> tuple[TensorFile, Entry | None, list
         )
     if file.name.endswith(INDEX_ENDING):
         return ShardedSafetensors(file), None, []
-    if file.suffix == ".safetensors" or start[8:9] == b"{":
+    if file.suffix == ".safetensors" or is_safetensors(start):
         return SafetensorsFile(file), None, []
     raise CheckpointError(
         f"cannot read {str(path)!r}: expected safetensors or a file of torch.save, got a file that "

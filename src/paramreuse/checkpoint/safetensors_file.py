@@ -44,6 +44,14 @@ _DTYPES = {
 T = TypeVar("T")
 
 
+def is_safetensors(start: bytes) -> bool:
+    """Tell by its first nine bytes whether a file is safetensors: a length, then JSON.
+
+    The length may look like the start of a pickle, as that of one header in 32 does.
+    """
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _MAX_HEADER_BYTES
+
+
 class SafetensorsFile:
     """The tensors of one safetensors file; each is read when it is asked for.
 
