@@ -145,11 +145,11 @@ def sweep(
         list[str] | None, Option(metavar="[NAME=]PATH", help="Checkpoint of a source.")
     ] = None,
     network: Annotated[str, Option(help="unet, pspnet, or package.module:factory.")] = "pspnet",
-    width: Annotated[int, Option(help="Features of the network's first layer.")] = 64,
+    width: Annotated[int, Option(min=1, help="Features of the network's first layer.")] = 64,
     reader: Annotated[str, Option(help="Reader of the images.")] = "acdc",
     root: Annotated[Path | None, Option(help="Folder of the images.")] = None,
     validation: Annotated[
-        int | None, Option(help="Subjects to validate on; all if not given.")
+        int | None, Option(min=1, help="Subjects to validate on; all if not given.")
     ] = None,
     size: Annotated[tuple[int, int], Option(help="Rows and columns after cropping.")] = (128, 128),
     swaps: Annotated[
@@ -234,9 +234,11 @@ def train(
     ] = None,
     source: Source = None,
     mode: Annotated[str, Option(help="freeze or finetune.")] = "finetune",
-    subjects: Annotated[int | None, Option(help="Training subjects; all if not given.")] = None,
-    epochs: Annotated[int | None, Option(help="Epochs; the target's if not given.")] = None,
-    seed: Annotated[int, Option(help="Seed of fresh weights, subjects and batches.")] = 0,
+    subjects: Annotated[
+        int | None, Option(min=1, help="Training subjects; all if not given.")
+    ] = None,
+    epochs: Annotated[int | None, Option(min=1, help="Epochs; the target's if not given.")] = None,
+    seed: Annotated[int, Option(min=0, help="Seed of fresh weights, subjects and batches.")] = 0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:

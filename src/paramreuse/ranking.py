@@ -97,6 +97,10 @@ class Ranking:
         return pd.DataFrame(rows, columns=list(RANKING_COLUMNS))
 
 
+def _order(source: RankedSource) -> tuple[float, float]:
+    return -source.verdict.kernel_share, source.mean_drop
+
+
 def rank_sources(
     pilot: nn.Module,
     sources: Mapping[str, Weights],
@@ -139,8 +143,13 @@ def rank_sources(
         except SiteMismatchError as error:
             raise SiteMismatchError(f"source {name!r}: {error}") from error
         kernels: list[Site] = kernel_sites(match_sites(pilot, lent, example_input=example))
+        if not kernels:
+            raise SiteMismatchError(
+                f"source {name!r}: cannot rank it, since no kernel of it fits the pilot, the "
+                "output layer aside. `paramreuse compare` says what fits"
+            )
         sweep = sweep_sites(pilot, lent, batches, chosen, swaps=kernels)
         verdict = judge(sweep, tolerance=tolerance, confidence=confidence)
         ranked.append(RankedSource(name, comparison, verdict))
-    ranked.sort(key=lambda source: (-source.verdict.kernel_share, source.mean_drop))
+    ranked.sort(key=_order)
     return Ranking(tuple(ranked))

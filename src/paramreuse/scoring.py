@@ -9,6 +9,7 @@ from torch import nn
 
 from paramreuse.batches import Batches, walk_batches
 from paramreuse.engine import checked_output, device_of, require_evaluation_mode
+from paramreuse.errors import ScoreError
 from paramreuse.scores import Score
 from paramreuse.untouched import untouched_random_state
 
@@ -31,7 +32,7 @@ def score_subjects(
 
     Raises:
         ModelError: The model is in training mode, or does not return a tensor.
-        ScoreError: The batches cannot be used.
+        ScoreError: The batches cannot be used, or an output is NaN.
     """
     require_evaluation_mode(model)
     device = device_of(model)
@@ -39,6 +40,11 @@ def score_subjects(
     with untouched_random_state(), torch.no_grad():
         for batch in walk_batches(batches):
             outputs = checked_output(model(batch.inputs.to(device)))
+            if bool(torch.isnan(outputs).any()):
+                raise ScoreError(
+                    f"cannot score {type(model).__name__}: its outputs are NaN for subjects "
+                    f"{sorted(set(map(str, batch.subjects)))[:10]}. Look at its weights"
+                )
             statistics = score.statistics(outputs, batch.labels.to(device)).cpu().numpy()
             for subject, part in zip(batch.subjects, statistics, strict=True):
                 sums[subject] = sums.get(subject, 0.0) + part

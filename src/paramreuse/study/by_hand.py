@@ -30,8 +30,13 @@ def study_by_hand(
         swaps: Sets of swaps.
 
     Raises:
-        StudyError: A value is wrong, or two sources have one name.
+        StudyError: A value is wrong, images are not named, or two sources have one name.
     """
+    if data["root"] is None and data["reader"] != "phantom":
+        raise StudyError(
+            f"cannot sweep by hand: the reader {data['reader']!r} needs images. "
+            "Name their folder with --root"
+        )
     named = [_named(source) for source in sources]
     names = [name for name, _ in named]
     if len(set(names)) != len(names) or TARGET in names:
@@ -69,6 +74,8 @@ def open_or_make(
         StudyError: No target is given and the folder is no run folder, or a source is missing.
     """
     if target is None:
+        if sources:
+            raise StudyError("cannot sweep: --source needs --target; a study has its own sources")
         return read_run(folder)
     if not sources:
         raise StudyError("cannot sweep: --target needs at least one --source")

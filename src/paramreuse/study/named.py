@@ -45,7 +45,10 @@ def load_named(name: str, known: Mapping[str, str], what: str) -> Callable[..., 
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise
-        raise StudyError(f"cannot load the {what} {name!r}: no module {error.name!r}") from error
+        raise StudyError(
+            f"cannot load the {what} {name!r}: no module {error.name!r}. "
+            "Put the folder that holds it into the environment variable PYTHONPATH"
+        ) from error
     except AttributeError as error:
         raise StudyError(
             f"cannot load the {what} {name!r}: module {module!r} has no {attribute!r}"

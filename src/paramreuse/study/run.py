@@ -9,15 +9,19 @@ from typing import Any
 
 import yaml
 
-from paramreuse.errors import StudyError
+from paramreuse.checkpoint import read_checkpoint
+from paramreuse.errors import DataError, SiteMismatchError, StudyError
 from paramreuse.files import write_text
-from paramreuse.study.config import Study, dump_study
+from paramreuse.sites import match_sites
+from paramreuse.study.config import TARGET, Study, dump_study
 from paramreuse.study.job import Job
 from paramreuse.study.run_folder import holds_study, read_run
 from paramreuse.study.stages import run_compare, run_data, run_judge, run_plan, run_sweep, run_train
 from paramreuse.study.store import Store
 from paramreuse.study.talk import Silent, Talk
+from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.transfer_stage import run_transfer
+from paramreuse.study.unchanged import check_unchanged
 from paramreuse.study.workbench import Workbench
 from paramreuse.versions import provenance
 
@@ -67,18 +71,25 @@ def run_study(
         The run folder.
 
     Raises:
-        StudyError: The stage is unknown, the folder cannot be written, or holds another study.
-        DataError: An image set is incomplete; nothing has been written then.
+        StudyError: The stage or the device is unknown, the folder cannot be written, or holds
+            another study. Nothing has been written then, nor with the following.
+        DataError: An image set is incomplete, or has too few subjects.
+        CheckpointError: A given checkpoint cannot be read, or the target's is of another network.
+        SiteMismatchError: Nothing of a model fits the target.
     """
     last = until or list(STAGES)[-1]
     if last not in STAGES:
         raise StudyError(f"unknown stage {last!r}: expected one of {list(STAGES)}")
     path = Path(folder)
     bench = Workbench(study, path, device)
+    _ = bench.torch_device
     if not holds_study(path, study):
         for name in study.data:
             bench.images(name)
         _check_models(bench)
+        _check_subjects(bench)
+    else:
+        check_unchanged(bench, read_run(path))
     with open_job(bench, talk) as job:
         for name in list(STAGES)[: list(STAGES).index(last) + 1]:
             _run_stage(job, name)
@@ -129,13 +140,13 @@ class open_job:  # noqa: N801 - a context manager, read as a verb
         known = holds_study(folder, self._bench.study)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._store = Store(folder / "results.sqlite")
             write_text(folder / "study.yaml", dump_study(self._bench.study))
         except OSError as error:
             raise StudyError(
                 f"cannot write to the run folder {str(folder)!r}: {error.strerror}. "
                 "Give another one with --out"
             ) from error
-        self._store = Store(folder / "results.sqlite")
         if not known:
             self._store.put_fact("provenance", provenance())
         return Job(self._bench, self._store, self._talk)
@@ -158,9 +169,34 @@ def report_run(folder: str | os.PathLike[str]) -> Path:
 
 
 def _check_models(bench: Workbench) -> None:
-    """Build every network and open every given checkpoint before anything is written."""
+    """Build every network and open every given checkpoint before anything is written.
+
+    A source may be of another network, as long as some of it fits.
+    """
+    given = bench.target.checkpoint is not None
+    target = bench.model(TARGET) if given else bench.factory(TARGET)()
     for name, spec in bench.study.models.items():
-        if spec.checkpoint is None:
-            bench.factory(name)()
-        else:
-            bench.model(name)
+        built = spec.checkpoint is None
+        other = bench.factory(name)() if built else read_checkpoint(bench.checkpoint(name))
+        try:
+            match_sites(target, other)
+        except SiteMismatchError as error:
+            raise SiteMismatchError(f"models.{name} does not fit the target: {error}") from error
+
+
+def _check_subjects(bench: Workbench) -> None:
+    """Notice numbers of subjects that there are not before anything is written."""
+    study = bench.study
+    wanted = [
+        (f"models.{name}.subjects", spec.data, spec.subjects, spec.task == "segmentation")
+        for name, spec in study.models.items()
+        if spec.subjects is not None and spec.checkpoint is None
+    ]
+    if study.transfer is not None:
+        number = max(study.transfer.subjects)
+        wanted.append(("transfer.subjects", bench.target.data, number, True))
+    for place, data, number, labelled_only in wanted:
+        try:
+            draw_subjects(bench.images(data).trainable, number, seed=0, labelled_only=labelled_only)
+        except DataError as error:
+            raise DataError(f"{place}, data.{data}: {error}") from error

@@ -31,6 +31,9 @@ def read_run(folder: str | os.PathLike[str]) -> Study:
     return check_study(content, where=str(path))
 
 
+_STORE = frozenset({"results.sqlite", "results.sqlite-wal", "results.sqlite-shm"})
+
+
 def holds_study(folder: Path, study: Study) -> bool:
     """Tell whether a folder is a run folder of this study.
 
@@ -38,11 +41,26 @@ def holds_study(folder: Path, study: Study) -> bool:
         StudyError: It holds another study, or something else.
     """
     if not folder.exists():
+        above = next(path for path in folder.absolute().parents if path.exists())
+        if not above.is_dir():
+            raise StudyError(
+                f"cannot make the run folder {str(folder)!r}: {str(above)!r} is a file. "
+                "Give another one with --out"
+            )
         return False
     if not folder.is_dir():
-        raise StudyError(f"cannot use {str(folder)!r} as a run folder: it is a file")
-    if not any(folder.iterdir()):
+        raise StudyError(
+            f"cannot use {str(folder)!r} as a run folder: it is a file. Give another one with --out"
+        )
+    names = {path.name for path in folder.iterdir()}
+    # A run that was killed while it made its folder leaves no more than a store.
+    if names <= _STORE:
         return False
+    if not {"study.yaml", "results.sqlite"} <= names:
+        raise StudyError(
+            f"cannot use {str(folder)!r} as a run folder: it holds something else, such as "
+            f"{min(names - _STORE)!r}. Give a new or an empty folder with --out"
+        )
     held = read_run(folder)
     difference = _first_difference(_lasting(held), _lasting(study))
     if difference:
@@ -56,6 +74,9 @@ def holds_study(folder: Path, study: Study) -> bool:
 def _lasting(study: Study) -> dict[str, Any]:
     """Return what may not change in a run folder: all that measured facts depend on."""
     content = study.model_dump(mode="json", exclude={"judge", "transfer"})
+    if study.sweep.stop is not None:
+        # Such a sweep ends where the verdict at this tolerance is decided.
+        content["judge"] = study.judge.model_dump(mode="json", exclude={"accept"})
     for name in ("batch_size", "engine", "memory_limit_gb"):
         content["sweep"].pop(name)
     for data in content["data"].values():

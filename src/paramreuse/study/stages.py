@@ -21,6 +21,7 @@ from paramreuse.study.job import Job, keep_epochs, opened
 from paramreuse.study.store import as_rows
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
 from paramreuse.study.transfer import draw_subjects
+from paramreuse.study.unchanged import note_checkpoint, note_images
 from paramreuse.swaps import kernel_sites, seed_of
 from paramreuse.sweep import sweep_sites
 from paramreuse.training import train_model
@@ -32,6 +33,7 @@ def run_data(job: Job) -> str:
     parts: list[str] = []
     for name in job.bench.study.data:
         images = job.bench.images(name)
+        note_images(job, name)
         folds = {"train": images.train, "validation": images.validation}
         for fold, prepared in folds.items():
             counts = Counter(prepared.subjects if prepared else ())
@@ -49,6 +51,7 @@ def run_train(job: Job) -> str:
     parts: list[str] = []
     for name, spec in job.bench.study.models.items():
         if spec.checkpoint is not None:
+            note_checkpoint(job, name)
             parts.append(f"{name}: {opened(job, name).summary()}")
             continue
         if not job.bench.checkpoint(name).exists():
@@ -65,7 +68,8 @@ def run_train(job: Job) -> str:
 def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
     seed = seed_of(job.bench.study.seed, "train", name) % 2**31
     images = job.bench.images(spec.data)
-    train = draw_subjects(images.trainable, spec.subjects or len(images.split.train), seed)
+    labelled_only = spec.task == "segmentation"
+    train = draw_subjects(images.trainable, spec.subjects, seed, labelled_only=labelled_only)
     settings = job.bench.settings(spec, seed=seed, folder=job.bench.folder / "training" / name)
     keep = keep_epochs(job.store, "epochs", {"model": name})
     result = train_model(
@@ -88,7 +92,8 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
 def run_compare(job: Job) -> str:
     """Measure every source's distance from the target, and their BatchNorm statistics."""
     target = job.bench.model(TARGET)
-    example = job.bench.images(job.bench.target.data).validation.images[:2]
+    images = job.bench.images(job.bench.target.data).validation.images
+    example = images[:2].to(job.bench.torch_device)
     parts: list[str] = []
     for source in job.bench.study.sources:
         lent = opened(job, source)
@@ -191,6 +196,8 @@ def run_plan(job: Job) -> str:
     """Write a plan for every source, and check it jointly before anything is trained."""
     parts: list[str] = []
     (job.bench.folder / "plans").mkdir(exist_ok=True)
+    if "single" not in job.bench.study.sweep.swaps:
+        return "nothing to plan without single swaps"
     for source in job.bench.study.sources:
         plan = plan_of(job, source)
         write_plan(plan, job.bench.folder / "plans" / f"{source}.yaml")

@@ -17,11 +17,12 @@ from paramreuse.layers import Kind
 from paramreuse.lending import Weights, tensors_of
 from paramreuse.plan import Plan, plan_reuse
 from paramreuse.sites import sites_of
+from paramreuse.study.config import JudgeSpec, Study
 from paramreuse.study.named import NETWORKS, load_named
 from paramreuse.study.run_folder import read_run
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.study.transfer_stage import transfer_rows
+from paramreuse.study.transfer_stage import attempts_of, transfer_rows
 from paramreuse.swaps import kernel_sites
 from paramreuse.verdict import Verdict, judge
 
@@ -139,15 +140,14 @@ def _verdicts(
     folder: Path, tolerance: float | None, confidence: float | None
 ) -> dict[str, Verdict]:
     study = read_run(folder)
+    spec = _judged_by(study, tolerance, confidence)
     verdicts: dict[str, Verdict] = {}
     with _store_of(folder) as store:
         for source in study.sources:
             sweep = read_sweep(store, source)
             if sweep is not None:
                 verdicts[source] = judge(
-                    sweep,
-                    tolerance=study.judge.tolerance if tolerance is None else tolerance,
-                    confidence=study.judge.confidence if confidence is None else confidence,
+                    sweep, tolerance=spec.tolerance, confidence=spec.confidence
                 )
     if not verdicts:
         raise StudyError(
@@ -155,6 +155,23 @@ def _verdicts(
             f"`paramreuse sweep {folder}` does it"
         )
     return verdicts
+
+
+def _judged_by(study: Study, tolerance: float | None, confidence: float | None) -> JudgeSpec:
+    """Return by what a study is judged.
+
+    Raises:
+        StudyError: Its sweep stopped where the verdict at another tolerance was decided.
+    """
+    given = {"tolerance": tolerance, "confidence": confidence}
+    spec = study.judge.model_copy(update={k: v for k, v in given.items() if v is not None})
+    if study.sweep.stop is not None and spec != study.judge:
+        raise StudyError(
+            f"cannot judge at another tolerance or confidence: the sweep stopped where the verdict "
+            f"at {study.judge.tolerance} and {study.judge.confidence} was decided. Run the study "
+            "without sweep.stop"
+        )
+    return spec
 
 
 def judgements(folder: Path, *, tolerance: float | None, confidence: float | None) -> list[Row]:
@@ -249,7 +266,7 @@ def show_outcome(folder: Path) -> None:
     study = read_run(folder)
     with _store_of(folder) as store:
         swept = [source for source in study.sources if store.rows("sweeps", sweep=source)]
-        rows = summed_transfer(store)
+        rows = summed_transfer(study, store)
     for row in judgements(folder, tolerance=None, confidence=None) if swept else ():
         result(f"{row['source']}: {row['summary']}")
         result(f"  {_reusable_layers(row['sites'])}")
@@ -273,10 +290,11 @@ def _loadable(row: Row) -> bool:
     return row["verdict"] in ("reusable", "identical")
 
 
-def summed_transfer(store: Store) -> list[Row]:
+def summed_transfer(study: Study, store: Store) -> list[Row]:
     """Return one row per strategy, source and number of subjects: means over seeds."""
     from paramreuse.report.transfer_table import summarise_transfer
 
     classes = [row["class"] for row in store.rows("transfers")]
     names = list(dict.fromkeys(classes))
-    return [dict(row) for row in summarise_transfer(transfer_rows(store, names[1:]), names)]
+    rows = transfer_rows(store, names[1:], attempts_of(study))
+    return [dict(row) for row in summarise_transfer(rows, names)]

@@ -58,10 +58,12 @@ def train_by_plan(
     Raises:
         StudyError: The folder is no run folder, or the source is not one of the study's.
         PlanError: The plan cannot be read, or is of another network.
+        DataError: There are not as many training subjects.
     """
     bench = Workbench(read_run(folder), Path(folder), device)
-    if not out.parent.is_dir():
-        raise StudyError(f"cannot write {str(out)!r}: there is no folder {str(out.parent)!r}")
+    _check_order(order, out)
+    images = bench.images(bench.target.data)
+    train = draw_subjects(images.trainable, order.subjects, order.seed)
     model = initial_model(
         bench.factory(TARGET), seed_of(bench.study.seed, "fresh", str(order.seed))
     )
@@ -72,17 +74,27 @@ def train_by_plan(
             source = _checked_source(job, order.source or plan.source)
             mode = order.mode
             loaded = apply_plan(model, opened(job, source), plan, mode=mode).summary()  # type: ignore[arg-type]
-    images = bench.images(bench.target.data)
-    number = order.subjects or len(images.split.train)
     spec = bench.target.model_copy(update={"epochs": order.epochs or bench.target.epochs})
     result = train_model(
         model,
-        draw_subjects(images.trainable, number, order.seed),
+        train,
         images.validation,
         settings=bench.settings(spec, seed=order.seed, folder=None),
     )
     write_checkpoint(out, result.model)
     return f"{loaded}; best validation Dice {result.best_score:.3f} in epoch {result.best_epoch}"
+
+
+def _check_order(order: TrainingOrder, out: Path) -> None:
+    """Notice before a long training what would fail after it."""
+    if not out.parent.is_dir():
+        raise StudyError(f"cannot write {str(out)!r}: there is no folder {str(out.parent)!r}")
+    if out.is_dir():
+        raise StudyError(f"cannot write {str(out)!r}: it is a folder, expected a file to write")
+    if order.mode not in ("freeze", "finetune"):
+        raise StudyError(f"unknown mode {order.mode!r}: expected 'freeze' or 'finetune'")
+    if order.source is not None and order.plan is None:
+        raise StudyError("cannot load from a source without a plan: give one with --plan")
 
 
 def _checked_source(job: Job, name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from paramreuse.errors import DataError
 from paramreuse.lending import lend
 from paramreuse.plan import Action, Plan, PlanEntry, apply_plan
 from paramreuse.sites import Site, match_sites
@@ -67,9 +68,41 @@ def list_attempts(
     ]
 
 
-def draw_subjects(prepared: "PreparedSet", number: int, seed: int) -> "PreparedSet":
-    """Keep the slices of some subjects; a smaller number is part of a larger one of one seed."""
-    names = sorted(set(prepared.subjects))
+def drawable_subjects(prepared: "PreparedSet", *, labelled_only: bool = True) -> list[str]:
+    """Return the subjects that have a slice to train on, sorted."""
+    usable = prepared.is_labelled.tolist()
+    return sorted(
+        {
+            subject
+            for subject, labelled in zip(prepared.subjects, usable, strict=True)
+            if labelled or not labelled_only
+        }
+    )
+
+
+def draw_subjects(
+    prepared: "PreparedSet", number: int | None, seed: int, *, labelled_only: bool = True
+) -> "PreparedSet":
+    """Keep the slices of some subjects; a smaller number is part of a larger one of one seed.
+
+    Args:
+        prepared: Slices of all training subjects.
+        number: How many subjects to keep; all if None.
+        seed: Of the draw.
+        labelled_only: Whether to draw only subjects with labels.
+
+    Raises:
+        DataError: There are not as many.
+    """
+    if number is None:
+        return prepared
+    names = drawable_subjects(prepared, labelled_only=labelled_only)
+    if number > len(names):
+        with_labels = " with labels" if labelled_only else ""
+        raise DataError(
+            f"cannot train on {number} subjects: the training fold has {len(names)}{with_labels}; "
+            "ask for fewer"
+        )
     order = np.random.default_rng(seed).permutation(len(names))
     chosen = {names[index] for index in order[:number]}
     kept = [index for index, name in enumerate(prepared.subjects) if name in chosen]

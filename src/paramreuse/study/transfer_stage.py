@@ -1,14 +1,14 @@
 """The transfer stage: the target trained afresh under every strategy, and what came of it."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from paramreuse.plan import Plan
 from paramreuse.scoring import score_subjects
-from paramreuse.study.config import TARGET, ModelSpec
+from paramreuse.study.config import TARGET, ModelSpec, Study
 from paramreuse.study.job import Job, keep_epochs, opened
 from paramreuse.study.stages import plan_of
 from paramreuse.study.store import Store
@@ -22,20 +22,46 @@ def run_transfer(job: Job) -> str:
     spec = job.bench.study.transfer
     if spec is None:
         return "the study asks for none"
-    plans = {source: plan_of(job, source) for source in job.bench.study.sources}
-    attempts = list_attempts(spec.subjects, spec.strategies, spec.seeds, job.bench.study.sources)
+    images = job.bench.images(job.bench.target.data)
+    draw_subjects(images.trainable, max(spec.subjects), seed=0)
+    attempts = attempts_of(job.bench.study)
+    sources = {a.source for a in attempts if _needs_plan(a)}
+    plans = {source: plan_of(job, source) for source in sources}
     left_out = [a for a in attempts if _needs_plan(a) and not plans[a.source].loaded]
+    for attempt in left_out:
+        _forget(job.store, attempt)
     with job.talk.progress("transfer") as progress:
         for done, attempt in enumerate(attempts):
             progress(done, len(attempts))
             if attempt not in left_out:
                 _train_attempt(job, attempt, plans.get(attempt.source))
         progress(len(attempts), len(attempts))
-    means = _strategy_means(job.store, foreground_names(job))
-    best = max(means, key=lambda name: means[name])
     note = f"; {len(left_out)} trainings left out: their plan is empty" if left_out else ""
+    means = _strategy_means(transfer_rows(job.store, foreground_names(job), attempts))
+    if not means:
+        return f"nothing trained{note}"
+    best = max(means, key=lambda name: means[name])
     listed = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     return f"{len(attempts) - len(left_out)} trainings, best {best} ({listed}){note}"
+
+
+def attempts_of(study: Study) -> list[Attempt]:
+    """List the trainings of a study's transfer table; none if it asks for no transfer."""
+    spec = study.transfer
+    if spec is None:
+        return []
+    return list_attempts(spec.subjects, spec.strategies, spec.seeds, study.sources)
+
+
+def _forget(store: Store, attempt: Attempt) -> None:
+    """Remove what an attempt measured under a plan that is no longer the plan."""
+    for table in ("transfers", "transfer_epochs"):
+        store.remove(table, **attempt.columns)
+    store.remove("facts", name=_recipe_name(attempt))
+
+
+def _recipe_name(attempt: Attempt) -> str:
+    return f"recipe/{attempt.name}"
 
 
 def _needs_plan(attempt: Attempt) -> bool:
@@ -50,12 +76,11 @@ def _train_attempt(job: Job, attempt: Attempt, plan: Plan | None) -> None:
         update={"epochs": spec.epochs or job.bench.target.epochs, "init": "independent"}
     )
     recipe = _recipe(training, plan if _needs_plan(attempt) else None)
-    fact, folder = f"recipe/{attempt.name}", job.bench.folder / "training" / attempt.name
-    if job.store.fact(fact) != recipe:
+    folder = job.bench.folder / "training" / attempt.name
+    if job.store.fact(_recipe_name(attempt)) != recipe:
         shutil.rmtree(folder, ignore_errors=True)
-        for table in ("transfers", "transfer_epochs"):
-            job.store.remove(table, **attempt.columns)
-        job.store.put_fact(fact, recipe)
+        _forget(job.store, attempt)
+        job.store.put_fact(_recipe_name(attempt), recipe)
     if not job.store.rows("transfers", **attempt.columns):
         _measure_attempt(job, attempt, plan, training)
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,20 +124,26 @@ def _measure_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Mo
         job.store.put("transfers", rows)
 
 
-def transfer_rows(store: Store, foreground: Sequence[str]) -> list[dict[str, Any]]:
+def transfer_rows(
+    store: Store, foreground: Sequence[str], attempts: Collection[Attempt]
+) -> list[dict[str, Any]]:
     """Return one row per training: its columns, the mean Dice per class, and their mean.
 
     Args:
         store: Where the facts are.
         foreground: Names of the classes that enter a subject's mean.
+        attempts: What the study asks for now; the store may hold more.
 
     Returns:
         Rows with ``source strategy num_subjects seed``, a column per class, and ``mean``: the mean
         over subjects of the mean over foreground classes.
     """
+    wanted = {tuple(attempt.columns.values()) for attempt in attempts}
     held: dict[tuple[object, ...], dict[str, dict[str, float]]] = {}
     for row in store.rows("transfers"):
         name = (row["source"], row["strategy"], row["subjects"], row["seed"])
+        if name not in wanted:
+            continue
         scores = held.setdefault(name, {}).setdefault(row["subject"], {})
         if row["score"] is not None:
             scores[row["class"]] = row["score"]
@@ -142,9 +173,9 @@ def foreground_names(job: Job) -> list[str]:
     return [name for name, counts in zip(score.classes, score.foreground, strict=True) if counts]
 
 
-def _strategy_means(store: Store, foreground: Sequence[str]) -> dict[str, float]:
+def _strategy_means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     grouped: dict[str, list[float]] = {}
-    for row in transfer_rows(store, foreground):
+    for row in rows:
         source = f" from {row['source']}" if row["source"] else ""
         name = f"{row['strategy']}{source} on {row['num_subjects']}"
         grouped.setdefault(name, []).append(row["mean"])

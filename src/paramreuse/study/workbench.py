@@ -1,6 +1,7 @@
 """What the stages of a study work with: its images, its networks and its trained models."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -75,27 +76,21 @@ class Workbench:
     def image_set(self, name: str) -> ImageSet:
         """List the subjects of an image set."""
         if name not in self._sets:
-            self._sets[name] = _read(name, self.study.data[name])
+            with _naming(f"data.{name}"):
+                self._sets[name] = _read(name, self.study.data[name])
         return self._sets[name]
 
     def images(self, name: str) -> Images:
         """Read, split and prepare an image set.
 
         Raises:
-            DataError: The set is incomplete, or has too few subjects.
+            DataError: The set is incomplete, or has too few subjects; the message names the set.
             StudyError: There is no such reader, or it does not take the options.
         """
         if name not in self._images:
             spec, image_set = self.study.data[name], self.image_set(name)
-            split = _split(image_set, spec, self.study.seed)
-            train, validation = (
-                prepare_subjects(image_set, fold, size=spec.size, spacing_mm=spec.spacing_mm)
-                if fold
-                else None
-                for fold in (split.train, split.validation)
-            )
-            assert validation is not None, "a split has validation subjects"
-            self._images[name] = Images(image_set.classes, split, train, validation)
+            with _naming(f"data.{name}"):
+                self._images[name] = _prepared(image_set, spec, self.study.seed)
         return self._images[name]
 
     @property
@@ -132,10 +127,21 @@ class Workbench:
         return lambda: _built(build, options, self.study.network.name)
 
     def initial(self, name: str) -> nn.Module:
-        """Build a model as it is before training."""
+        """Build a model as it is before training.
+
+        A shared start is the target's, wherever shapes agree: a network with other channels draws
+        its random numbers otherwise, so that the seed alone would not do.
+        """
         spec = self.study.models[name]
         words = () if spec.init == "shared" else (name,)
-        return initial_model(self.factory(name), seed_of(self.study.seed, "init", *words))
+        seed = seed_of(self.study.seed, "init", *words)
+        model = initial_model(self.factory(name), seed)
+        if spec.init == "shared" and name != TARGET:
+            start = initial_model(self.factory(TARGET), seed).state_dict()
+            held = model.state_dict()
+            fitting = {k: v for k, v in start.items() if k in held and v.shape == held[k].shape}
+            model.load_state_dict(fitting, strict=False)
+        return model
 
     def settings(self, spec: ModelSpec, *, seed: int, folder: Path | None) -> TrainingSettings:
         """Return how a model is trained."""
@@ -168,10 +174,47 @@ class Workbench:
 
     @cached_property
     def torch_device(self) -> torch.device:
-        """The device for evaluation."""
-        if self.device != "auto":
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        """The device for evaluation.
+
+        Raises:
+            StudyError: This machine has no such device.
+        """
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device.partition(":")[0] in ("cpu", "cuda", "mps"):
+            try:
+                return torch.empty(1, device=self.device).device
+            except (RuntimeError, AssertionError) as error:
+                raise StudyError(_no_device(self.device)) from error
+        raise StudyError(_no_device(self.device))
+
+
+def _no_device(name: str) -> str:
+    return (
+        f"cannot use the device {name!r}: expected auto, cpu, cuda, cuda:1 or mps, and PyTorch "
+        f"sees {torch.cuda.device_count()} CUDA device(s) on this machine. Leave --device out"
+    )
+
+
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Say which part of the study the images are of that cannot be used."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+
+
+def _prepared(image_set: ImageSet, spec: DataSpec, seed: int) -> Images:
+    split = _split(image_set, spec, seed)
+    train, validation = (
+        prepare_subjects(image_set, fold, size=spec.size, spacing_mm=spec.spacing_mm)
+        if fold
+        else None
+        for fold in (split.train, split.validation)
+    )
+    assert validation is not None, "a split has validation subjects"
+    return Images(image_set.classes, split, train, validation)
 
 
 def _split(image_set: ImageSet, spec: DataSpec, seed: int) -> Split:
@@ -179,7 +222,9 @@ def _split(image_set: ImageSet, spec: DataSpec, seed: int) -> Split:
         official = (image_set.split or {}).get("validation", image_set.subjects)
         number = spec.validation or len(official)
         if number > len(official):
-            raise DataError(f"cannot validate on {number} subjects: there are {len(official)}")
+            raise DataError(
+                f"cannot validate on {number} subjects: there are {len(official)}; ask for fewer"
+            )
         order = np.random.default_rng(seed).permutation(sorted(official))
         return Split(train=(), validation=tuple(sorted(map(str, order[:number]))))
     return split_subjects(image_set, train=spec.train, validation=spec.validation, seed=seed)
