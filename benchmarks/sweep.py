@@ -177,7 +177,7 @@ def speed(repeats: int) -> list[Row]:
 
 
 def phantom_batches(domain: str, subjects: int, seed: int, size: int = 8) -> list[Batch]:
-    images = read_phantom(domain=domain, subjects=subjects, seed=seed, slices=4, size=64)
+    images = read_phantom(domain=domain, subjects=subjects, seed=seed, slices=4, size=96)
     slices = [part for subject in images.subjects for part in images.read_subject(subject)]
     x = torch.stack([part.image for part in slices])
     x = (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paramreuse.batches import Batch, Batches, check_second_pass, regrouped, walk_batches
-from paramreuse.engine import Engine, device_of
+from paramreuse.engine import Engine, checked_output, device_of
 from paramreuse.errors import ScoreError
 from paramreuse.outcomes import Sweep
 from paramreuse.scores import Score, subject_means
@@ -168,7 +168,7 @@ class Runner:
             device = device_of(self._lenders.target)
             size = self._engine.fitting(batch.inputs.to(device))
             for inputs, labels, subjects in _pieces(batch, size):
-                output = self._engine.baseline(inputs.to(device))
+                output = checked_output(self._lenders.target(inputs.to(device)))
                 ledger.add(
                     BASELINE, subjects, self._statistics(BASELINE, output, labels.to(device))
                 )
