@@ -18,6 +18,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
 Json = Annotated[bool, Option("--json", help="Write JSON to stdout instead of a table.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Say nothing but the result.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")]
@@ -291,7 +294,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _status(arguments: list[str] | None) -> int:
     try:
         outcome: Any = app(args=arguments, standalone_mode=False)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return _interrupted()
     except _ClickException as error:
         error.show()
@@ -301,7 +304,8 @@ def _status(arguments: list[str] | None) -> int:
 
         complain(str(error))
         return 2
-    except KeyboardInterrupt:
+    # Typer of late turns Ctrl-C into this status by itself.
+    if outcome == INTERRUPTED:
         return _interrupted()
     return outcome if isinstance(outcome, int) else 0
 
@@ -310,4 +314,4 @@ def _interrupted() -> int:
     from paramreuse.console import remark
 
     remark("interrupted; the same command goes on where it was")
-    return 130
+    return INTERRUPTED
