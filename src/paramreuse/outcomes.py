@@ -113,9 +113,8 @@ class Sweep:
 
     def baseline_scores(self) -> dict[str, float]:
         """Return the mean over subjects of the untouched target's score, by class and ``mean``."""
-        return dict(
-            zip((*self.classes, MEAN), _column_means(self._with_mean(self.baseline)), strict=True)
-        )
+        means = _column_means(self._with_mean(self.baseline)).tolist()
+        return dict(zip((*self.classes, MEAN), means, strict=True))
 
     def rows(self, *, confidence: float = 0.95) -> Iterator[dict[str, object]]:
         """Yield the rows of ``frame``."""

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 from paramreuse.errors import ScoreError
 from paramreuse.outcomes import MeanDrop, Sweep
+from paramreuse.stopping import TOLERANCE as TOLERANCE
 from paramreuse.swaps import SOURCE, Swap, kernel_sites
 
 if TYPE_CHECKING:
     import pandas as pd
-
-TOLERANCE = 0.02
-"""Largest drop of the mean score that still counts as almost unchanged; the papers give none."""
 
 CONFIDENCE = 0.95
 """Coverage of the intervals that a verdict rests on."""
