@@ -19,10 +19,11 @@ from paramreuse.errors import ParamReuseError, SiteMismatchError
 from paramreuse.lending import Weights, lend, tensors_of
 from paramreuse.scores import Dice, Score
 from paramreuse.sites import Site, match_sites
+from paramreuse.stopping import TOLERANCE
 from paramreuse.swaps import kernel_sites
 from paramreuse.sweep import sweep_sites
 from paramreuse.untouched import untouched_random_state
-from paramreuse.verdict import CONFIDENCE, TOLERANCE, Verdict, judge
+from paramreuse.verdict import CONFIDENCE, Verdict, judge
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from paramreuse.errors import ScoreError
 from paramreuse.outcomes import MeanDrop, Sweep
-from paramreuse.stopping import TOLERANCE as TOLERANCE
+from paramreuse.stopping import TOLERANCE
 from paramreuse.swaps import SOURCE, Swap, kernel_sites
 
 if TYPE_CHECKING:

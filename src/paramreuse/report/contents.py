@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from paramreuse.outcomes import Sweep
 from paramreuse.sites import Site
-from paramreuse.verdict import CONFIDENCE, TOLERANCE
+from paramreuse.stopping import TOLERANCE
+from paramreuse.verdict import CONFIDENCE
 
 Row: TypeAlias = Mapping[str, object]
 """One row of a table, by column name."""
