@@ -1,6 +1,7 @@
 """A study that runs in a second, and what it is made of; no tests."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import yaml
 from torch import nn
 
 from paramreuse.checkpoint import write_checkpoint
+from paramreuse.data.phantom import read_phantom
+from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.study.config import Study, check_study
 
 LITTLE = "study_samples:little"
@@ -32,6 +35,20 @@ def little(in_channels: int = 1, num_classes: int = 4, width: int = 2) -> nn.Mod
         nn.ReLU(),
         nn.Conv2d(width, num_classes, 1),
     )
+
+
+def read_blood(root: object = None, **options: Any) -> ImageSet:
+    """The phantom with two classes: blood, and what is none."""
+    phantom = read_phantom(**options)
+
+    def read_subject(subject: str) -> list[ImageSlice]:
+        return [
+            replace(piece, labels=((piece.labels == 1) | (piece.labels == 3)).long())
+            for piece in phantom.read_subject(subject)
+            if piece.labels is not None
+        ]
+
+    return ImageSet(("background", "blood"), phantom.subjects, read_subject)
 
 
 def seeded(seed: int, **options: int) -> nn.Module:

@@ -264,7 +264,7 @@ def test_a_second_run_trains_nothing(tmp_path: Path, trainer: Trainer) -> None:
 
 
 def test_another_plan_trains_only_what_follows_a_plan(tmp_path: Path, trainer: Trainer) -> None:
-    strategies = ["scratch", "full", "plan-freeze", "random-plan", "statistics"]
+    strategies = ["scratch", "full", "plan-finetune", "random-plan", "statistics"]
     study = swept(tmp_path, transfer={"subjects": [1], "strategies": strategies})
     transferred(study, tmp_path, judge={"accept": EVERYTHING})
     assert len(trainer.starts) == 5
@@ -276,7 +276,7 @@ def test_another_plan_trains_only_what_follows_a_plan(tmp_path: Path, trainer: T
 
     assert len(trainer.starts) == 5
     # Nothing is identical, so what stood there under the old plan is gone.
-    assert said.endswith("; 2 trainings left out: their plan is empty")
+    assert said.endswith("; 2 left out: the plan is empty")
     assert [row["strategy"] for row in rows] == ["scratch", "full", "statistics"]
     transferred(study, tmp_path, judge={"accept": EVERYTHING})
     assert len(trainer.starts) == 7
@@ -291,9 +291,23 @@ def test_only_empty_plans_train_nothing_and_say_so(tmp_path: Path, trainer: Trai
 
     said, rows = transferred(study, tmp_path)
 
-    assert said == "nothing trained; 2 trainings left out: their plan is empty"
+    assert said == "nothing trained; 2 left out: the plan is empty"
     assert rows == []
     assert trainer.starts == []
+
+
+def test_a_plan_that_would_freeze_everything_is_left_out(tmp_path: Path, trainer: Trainer) -> None:
+    study = swept(
+        tmp_path,
+        judge={"accept": EVERYTHING},
+        transfer={"subjects": [1], "strategies": ["plan-freeze", "plan-finetune"]},
+    )
+
+    said, rows = transferred(study, tmp_path)
+
+    assert said.startswith("1 trainings, best plan-finetune from ae on 1 (")
+    assert said.endswith("; 1 left out: the plan freezes everything")
+    assert [row["strategy"] for row in rows] == ["plan-finetune"]
 
 
 def test_more_epochs_train_everything_anew(tmp_path: Path, trainer: Trainer) -> None:

@@ -1,7 +1,8 @@
 """The transfer stage: the target trained afresh under every strategy, and what came of it."""
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def run_transfer(job: Job) -> str:
     attempts = attempts_of(job.bench.study)
     sources = {a.source for a in attempts if _needs_plan(a)}
     plans = {source: plan_of(job, source) for source in sources}
-    left_out = [a for a in attempts if _needs_plan(a) and not plans[a.source].loaded]
+    left_out = _left_out(job, attempts, plans)
     for attempt in left_out:
         _forget(job.store, attempt)
     with job.talk.progress("transfer") as progress:
@@ -36,13 +37,30 @@ def run_transfer(job: Job) -> str:
             if attempt not in left_out:
                 _train_attempt(job, attempt, plans.get(attempt.source))
         progress(len(attempts), len(attempts))
-    note = f"; {len(left_out)} trainings left out: their plan is empty" if left_out else ""
+    note = "".join(
+        f"; {count} left out: {reason}" for reason, count in Counter(left_out.values()).items()
+    )
     means = _strategy_means(transfer_rows(job.store, foreground_names(job), attempts))
     if not means:
         return f"nothing trained{note}"
     best = max(means, key=lambda name: means[name])
     listed = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     return f"{len(attempts) - len(left_out)} trainings, best {best} ({listed}){note}"
+
+
+def _left_out(
+    job: Job, attempts: Sequence[Attempt], plans: Mapping[str, Plan]
+) -> dict[Attempt, str]:
+    """Return the attempts that would show nothing, each with the reason."""
+    parameters = {name for name, _ in job.bench.factory(TARGET)().named_parameters()}
+    reasons: dict[Attempt, str] = {}
+    for attempt in filter(_needs_plan, attempts):
+        loaded = {site.key for site in plans[attempt.source].loaded}
+        if not loaded:
+            reasons[attempt] = "the plan is empty"
+        elif attempt.strategy == "plan-freeze" and parameters <= loaded:
+            reasons[attempt] = "the plan freezes everything"
+    return reasons
 
 
 def attempts_of(study: Study) -> list[Attempt]:
