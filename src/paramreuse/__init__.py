@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     )
     from paramreuse.plan_file import read_plan, write_plan
     from paramreuse.ranking import Ranking, rank_sources
+    from paramreuse.report.figures import (
+        plot_batchnorm,
+        plot_distance,
+        plot_map,
+        plot_sweep,
+        plot_transfer,
+    )
     from paramreuse.scores import Accuracy, Dice, IoU, NegativeMSE, Score
     from paramreuse.sites import Site, SiteMatch, compare_sites, match_sites, sites_of
     from paramreuse.swaps import Swap, make_swaps
@@ -56,6 +63,9 @@ _HOMES = {
     ),
     "plan_file": ("read_plan", "write_plan"),
     "ranking": ("Ranking", "rank_sources"),
+    "report.figures": (
+        *("plot_batchnorm", "plot_distance", "plot_map", "plot_sweep", "plot_transfer"),
+    ),
     "scores": ("Accuracy", "Dice", "IoU", "NegativeMSE", "Score"),
     "sites": ("Site", "SiteMatch", "compare_sites", "match_sites", "sites_of"),
     "swaps": ("Swap", "make_swaps"),
@@ -102,6 +112,11 @@ __all__ = [
     "plan_by_papers",
     "plan_leaving",
     "plan_reuse",
+    "plot_batchnorm",
+    "plot_distance",
+    "plot_map",
+    "plot_sweep",
+    "plot_transfer",
     "rank_sources",
     "read_checkpoint",
     "read_plan",
