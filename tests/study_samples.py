@@ -102,3 +102,8 @@ def study_of(content: Mapping[str, Any]) -> Study:
 def write_study(path: Path, content: Mapping[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
     return path
+
+
+def read_few(root: object = None) -> ImageSet:
+    """A phantom of three subjects, for the command line, which has no options for readers."""
+    return read_phantom(subjects=3, slices=2, size=16)
