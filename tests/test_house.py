@@ -23,7 +23,7 @@ ORDER = (
     *("pair_sums", "lineage", "distance"),
     *("channels", "channel_call", "channel_shapes", "channel_ops", "channel_trace", "alignment"),
     *("recalibration", "batchnorm", "frozen_norm", "freezing"),
-    *("verdict", "plan", "ranking", "plan_file"),
+    *("verdict", "plan", "ranking", "plan_file", "schedule_export"),
     # What it runs on, and a whole study.
     *("networks", "data", "training", "console", "report", "study", "cli", "__main__"),
 )
@@ -40,9 +40,10 @@ HOMES_OF_LIBRARIES = {
     "typer": {"cli"},
     "rich": {"cli", "console", "training"},
     "safetensors": {"checkpoint"},
+    "huggingface_hub": {"checkpoint"},
     "sqlite3": {"study"},
     "pydantic": {"study"},
-    "yaml": {"plan_file", "study", "cli"},
+    "yaml": {"plan_file", "schedule_export", "study", "cli"},
 }
 """Which modules may import a library; the others work where it is not installed."""
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from paramreuse.checkpoint.entries import Entry, find_entry
+from paramreuse.checkpoint.hub import local_file
 from paramreuse.checkpoint.names import (
     AVERAGING_COUNTER,
     StrippedKeys,
@@ -197,7 +198,8 @@ def read_checkpoint(
     ``AveragedModel`` are taken off the keys.
 
     Args:
-        path: The file, or the folder of a sharded one.
+        path: The file, or the folder of a sharded one; or ``hf://ORG/NAME[@REVISION][/FILE]``, a
+            safetensors file on the Hugging Face hub (extra ``hub``), downloaded to its cache.
         entry: Which state dict to take of several, e.g. ``"ema"``. By default the first of
             ``state_dict``, ``model_state_dict``, ``model_state``, ``model``, ``network_weights``,
             ``net``, ``network``, ``module``, ``weights``, ``params``; an average comes last.
@@ -211,7 +213,9 @@ def read_checkpoint(
 
     Raises:
         CheckpointError: The file is missing, damaged, of an unknown format, holds no or several
-            state dicts, or needs code to be run; or an argument fits nothing in it.
+            state dicts, or needs code to be run; or an argument fits nothing in it. For the hub:
+            the repository has no such file, or cannot be reached.
+        MissingExtraError: For the hub: ``huggingface_hub`` is not installed.
 
     Example:
         >>> source = read_checkpoint("acdc.ckpt", entry="ema")  # doctest: +SKIP
@@ -220,7 +224,7 @@ def read_checkpoint(
     """
     if dtype is not None and not dtype.is_floating_point:
         raise CheckpointError(f"cannot read as {dtype}: expected a floating-point dtype")
-    file = Path(path)
+    file = local_file(path)
     source, nested, others = _open(file, entry)
     ignored = dict(nested.others) if nested else {}
     names = _names(list(source.keys) + list(source.aliases), prefix, rename, ignored, file)

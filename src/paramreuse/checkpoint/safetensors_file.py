@@ -263,13 +263,29 @@ def _weight_map(index: Path) -> dict[str, str]:
     return dict(weight_map)
 
 
-def _shard_path(index: Path, name: str) -> Path:
+def shard_names(index: Path) -> list[str]:
+    """Return the names of the files that an index says its tensors are in, sorted.
+
+    Raises:
+        CheckpointError: The index is unreadable, or a name is no plain one of a safetensors file.
+    """
+    names = sorted(set(_weight_map(index).values()))
+    for name in names:
+        _check_shard_name(index, name)
+    return names
+
+
+def _check_shard_name(index: Path, name: str) -> None:
     plain = name not in {"", ".", ".."} and not any(mark in name for mark in "/\\:\0")
     if not plain or not name.endswith(".safetensors"):
         raise CheckpointError(
             f"cannot read the index {str(index)!r}: expected plain names of safetensors files "
             f"beside it, got {name!r}. Do not trust this index; get the checkpoint from its source."
         )
+
+
+def _shard_path(index: Path, name: str) -> Path:
+    _check_shard_name(index, name)
     path = index.parent / name
     if not path.is_file():
         raise CheckpointError(
