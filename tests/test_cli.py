@@ -493,3 +493,27 @@ def test_train_needs_training_subjects(run: Run, tmp_path: Path) -> None:
 
     assert status == 2
     assert "cannot train: the study sets no training subjects aside (train: 0)" in err
+
+
+def test_run_writes_json_and_refuses_a_logger_that_there_is_not(run: Run, tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study.yaml", given_content(tmp_path))
+    folder = tmp_path / "run"
+
+    status, out, err = run("run", path, "--out", folder, "--logger", "neptune")
+    assert (status, out, folder.exists()) == (2, "", False)
+    assert "unknown logger 'neptune': expected one of ['csv'," in err
+
+    status, out, err = run("run", path, "--out", folder, "--until", "judge", "--json", "--quiet")
+    found = json.loads(out)
+    assert (status, err) == (0, "")
+    assert list(found) == ["folder", "sources", "transfer", "report"]
+    assert [row["source"] for row in found["sources"]] == ["ae"]
+    assert (found["transfer"], found["report"]) == ([], None)
+
+
+def test_plan_says_nothing_where_quiet_is_wanted(run: Run, swept: Path, tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+
+    told = run("plan", swept, "--source", "same", "-o", path, "--quiet")
+
+    assert told == (0, f"{path}\n", "")

@@ -76,7 +76,7 @@ def status_of(*arguments: object) -> int:
 
 
 class Listener:
-    """Remembers what a study says, and calls back when it makes progress."""
+    """Remembers what a study says, and calls back when the sweep makes progress."""
 
     def __init__(self, on_progress: Callable[[int], None] = lambda done: None) -> None:
         self.said: dict[str, str] = {}
@@ -87,7 +87,8 @@ class Listener:
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
-        yield lambda done, total: self._on_progress(done)
+        in_sweep = label.startswith("sweep of")
+        yield lambda done, total: self._on_progress(done) if in_sweep else None
 
 
 @pytest.fixture(scope="module")

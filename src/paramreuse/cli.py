@@ -23,6 +23,10 @@ INTERRUPTED = 130
 
 Json = Annotated[bool, Option("--json", help="Write JSON to stdout instead of a table.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Say nothing but the result.")]
+Logger = Annotated[
+    str | None,
+    Option(help="csv, mlflow, tensorboard or wandb, for learning curves, tables and figures."),
+]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Roots = Annotated[
     list[str] | None,
@@ -58,19 +62,22 @@ def _options(
 def demo(
     out: Annotated[Path, Option(help="Run folder.")] = Path("runs/demo"),
     device: Device = "auto",
+    logger: Logger = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the whole method on the built-in phantom: a few minutes on two cores.
 
     Example: paramreuse demo --out runs/demo
     """
-    from paramreuse.console import Terminal
+    from paramreuse.console import Terminal, show_json
     from paramreuse.study.run import run_study
     from paramreuse.study.study_file import demo_study
-    from paramreuse.study.tables import show_outcome
+    from paramreuse.study.tables import outcome, show_outcome
 
-    folder = run_study(demo_study(), out, device=device, talk=Terminal(quiet=quiet))
-    show_outcome(folder)
+    talk = Terminal(quiet=quiet)
+    found = outcome(run_study(demo_study(), out, device=device, talk=talk, logger=logger))
+    (show_json if as_json else show_outcome)(found)
 
 
 @app.command()
@@ -80,6 +87,8 @@ def run(
     until: Annotated[str | None, Option(metavar="STAGE", help="Last stage to run.")] = None,
     device: Device = "auto",
     data: Roots = None,
+    logger: Logger = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a study; finished stages are skipped, so a killed run goes on where it was.
@@ -88,15 +97,16 @@ def run(
 
     Example: paramreuse run studies/acdc.yaml --data acdc=/data/ACDC/training --out runs/acdc
     """
-    from paramreuse.console import Terminal
+    from paramreuse.console import Terminal, show_json
     from paramreuse.study.run import run_study
     from paramreuse.study.study_file import parse_roots, read_study
-    from paramreuse.study.tables import show_outcome
+    from paramreuse.study.tables import outcome, show_outcome
 
     checked = read_study(study, roots=parse_roots(data or []))
     folder = out or Path("runs") / checked.name
     talk = Terminal(quiet=quiet)
-    show_outcome(run_study(checked, folder, until=until, device=device, talk=talk))
+    run_study(checked, folder, until=until, device=device, talk=talk, logger=logger)
+    (show_json if as_json else show_outcome)(outcome(folder))
 
 
 @app.command()
@@ -213,18 +223,19 @@ def plan(
     out: Annotated[Path, Option("--out", "-o", help="Plan file to write.")] = Path("plan.yaml"),
     tolerance: Tolerance = None,
     confidence: Confidence = None,
+    quiet: Quiet = False,
 ) -> None:
     """Turn the verdict on a source into a plan file.
 
     Example: paramreuse plan runs/acdc --source acdc-ae -o plan.yaml
     """
-    from paramreuse.console import remark, result
+    from paramreuse.console import Terminal, result
     from paramreuse.plan_file import write_plan
     from paramreuse.study.tables import planned
 
     reuse = planned(run_folder, source, tolerance=tolerance, confidence=confidence)
     write_plan(reuse, out)
-    remark(reuse.summary())
+    Terminal(quiet=quiet).remark(reuse.summary())
     result(str(out))
 
 
@@ -243,17 +254,20 @@ def train(
     epochs: Annotated[int | None, Option(min=1, help="Epochs; the target's if not given.")] = None,
     seed: Annotated[int, Option(min=0, help="Seed of fresh weights, subjects and batches.")] = 0,
     device: Device = "auto",
+    logger: Logger = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a fresh target under a plan.
 
     Example: paramreuse train runs/acdc --plan plan.yaml --mode freeze -o model.safetensors
     """
-    from paramreuse.console import Terminal, remark, result
+    from paramreuse.console import Terminal, result
     from paramreuse.study.train_by_plan import TrainingOrder, train_by_plan
 
     order = TrainingOrder(plan_file, source, mode, subjects, epochs, seed)
-    remark(train_by_plan(run_folder, order, out, device=device, talk=Terminal(quiet=quiet)))
+    talk = Terminal(quiet=quiet)
+    trained = train_by_plan(run_folder, order, out, device=device, talk=talk, logger=logger)
+    talk.remark(trained)
     result(str(out))
 
 

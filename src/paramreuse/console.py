@@ -5,10 +5,13 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _remarks = Console(stderr=True, highlight=False)
 _results = Console(highlight=False)
@@ -88,21 +91,51 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
+        self._bars: Progress | None = None
 
     def say(self, stage: str, line: str) -> None:
         """Say what a stage found."""
         if not self._quiet:
             _remarks.print(f"[bold]{escape(stage):<9}[/]{escape(line)}", soft_wrap=True)
 
+    def remark(self, text: str) -> None:
+        """Say something as it is."""
+        if not self._quiet:
+            remark(text)
+
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
-        """Show a bar with the time left on a terminal, nothing elsewhere."""
+        """Show a bar with the time left on a terminal, nothing elsewhere; bars may be nested."""
         if self._quiet or not _remarks.is_terminal:
             yield lambda done, total: None
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+        with self._drawn() as bars:
+            task = bars.add_task(escape(label), total=None)
+            try:
+                yield lambda done, total: bars.update(task, completed=done, total=total)
+            finally:
+                bars.remove_task(task)
 
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=_remarks, transient=True) as bar:
-            task = bar.add_task(escape(label), total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+    @contextmanager
+    def _drawn(self) -> "Iterator[Progress]":
+        if self._bars is not None:
+            yield self._bars
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            *("{task.description}", BarColumn(), MofNCompleteColumn()),
+            *(TimeElapsedColumn(), "left", TimeRemainingColumn()),
+        )
+        with Progress(*columns, console=_remarks, transient=True) as bars:
+            self._bars = bars
+            try:
+                yield bars
+            finally:
+                self._bars = None

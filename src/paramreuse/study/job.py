@@ -1,7 +1,8 @@
 """What every stage of a study is given, and what several of them do."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from paramreuse.checkpoint import Checkpoint, read_checkpoint
@@ -9,6 +10,7 @@ from paramreuse.study.store import Store
 from paramreuse.study.talk import Talk
 from paramreuse.study.workbench import Workbench
 from paramreuse.training import EpochRow
+from paramreuse.training.trackers import Tracker, Untracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +21,13 @@ class Job:
         bench: Images, networks and models.
         store: Where facts go.
         talk: Where remarks go.
+        tracker: Where learning curves, tables and figures go besides.
     """
 
     bench: Workbench
     store: Store
     talk: Talk
+    tracker: Tracker = field(default_factory=Untracked)
 
 
 def opened(job: Job, name: str) -> Checkpoint:
@@ -44,3 +48,26 @@ def keep_epochs(store: Store, table: str, columns: dict[str, Any]) -> Callable[[
         store.put(table, [columns | facts])
 
     return keep
+
+
+@contextmanager
+def followed(
+    job: Job, training: str, epochs: int, keep: Callable[[EpochRow], None]
+) -> Iterator[Callable[[EpochRow], None]]:
+    """Follow a training epoch by epoch: keep it, log it, show how far it is.
+
+    Args:
+        job: The study's.
+        training: Name of the training.
+        epochs: How many there will be.
+        keep: Stores an epoch.
+    """
+    with job.talk.progress(training) as step:
+        step(0, epochs)
+
+        def follow(row: EpochRow) -> None:
+            keep(row)
+            job.tracker.log_epoch(training, row)
+            step(row.epoch, epochs)
+
+        yield follow

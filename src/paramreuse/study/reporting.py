@@ -50,8 +50,10 @@ def write_results(job: Job) -> Path:
             (folder / name).mkdir(exist_ok=True)
         for name, frame in _tables(job, data).items():
             write_text(folder / "tables" / f"{name}.csv", frame.to_csv(index=False))
+            job.tracker.log_table(name, frame)
         for name, figure in _figures(data).items():
             figure.savefig(folder / "figures" / f"{name}.svg", bbox_inches="tight")
+            job.tracker.log_figure(name, figure)
     except OSError as error:
         raise StudyError(f"cannot write into {str(folder)!r}: {error.strerror}") from error
     page = folder / "report.html"

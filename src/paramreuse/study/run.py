@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.transfer_stage import run_transfer
 from paramreuse.study.unchanged import check_unchanged
 from paramreuse.study.workbench import Workbench
+from paramreuse.training.trackers import open_tracker, require_tracker
 from paramreuse.versions import provenance
 
 
@@ -57,6 +59,7 @@ def run_study(
     until: str | None = None,
     device: str = "auto",
     talk: Talk | None = None,
+    logger: str | None = None,
 ) -> Path:
     """Run every stage of a study that is not finished yet.
 
@@ -66,11 +69,15 @@ def run_study(
         until: Last stage to run; all of them if not given.
         device: ``auto``, ``cpu``, ``cuda`` ...
         talk: Where remarks go.
+        logger: ``csv``, ``mlflow``, ``tensorboard`` or ``wandb``, to log learning curves, tables
+            and figures to as well.
 
     Returns:
         The run folder.
 
     Raises:
+        ParamReuseError: The logger is unknown.
+        MissingExtraError: The logger is not installed.
         StudyError: The stage or the device is unknown, the folder cannot be written, or holds
             another study. Nothing has been written then, nor with the following.
         DataError: An image set is incomplete, or has too few subjects.
@@ -80,8 +87,9 @@ def run_study(
     last = until or list(STAGES)[-1]
     if last not in STAGES:
         raise StudyError(f"unknown stage {last!r}: expected one of {list(STAGES)}")
+    require_tracker(logger)
     path = Path(folder)
-    bench = Workbench(study, path, device)
+    bench = Workbench(study, path, device, talk or Silent())
     _ = bench.torch_device
     if not holds_study(path, study):
         for name in study.data:
@@ -90,9 +98,9 @@ def run_study(
         _check_subjects(bench)
     else:
         check_unchanged(bench, read_run(path))
-    with open_job(bench, talk) as job:
+    with open_job(bench, talk) as job, open_tracker(logger, path, run=study.name) as tracker:
         for name in list(STAGES)[: list(STAGES).index(last) + 1]:
-            _run_stage(job, name)
+            _run_stage(replace(job, tracker=tracker), name)
     return path
 
 
@@ -103,7 +111,8 @@ def _run_stage(job: Job, name: str) -> None:
         job.talk.say(name, f"{finished[0]['summary']} (finished before)")
         return
     start = time.perf_counter()
-    summary = STAGES[name](job)
+    with job.talk.progress(name):
+        summary = STAGES[name](job)
     seconds = time.perf_counter() - start
     row = {"stage": name, "fingerprint": fingerprint, "summary": summary, "seconds": seconds}
     job.store.put("stages", [row | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}])

@@ -17,7 +17,7 @@ from paramreuse.plan_file import write_plan
 from paramreuse.scores import subject_means
 from paramreuse.scoring import score_subjects
 from paramreuse.study.config import TARGET, ModelSpec
-from paramreuse.study.job import Job, keep_epochs, opened
+from paramreuse.study.job import Job, followed, keep_epochs, opened
 from paramreuse.study.store import as_rows
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
 from paramreuse.study.transfer import draw_subjects
@@ -72,14 +72,15 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
     train = draw_subjects(images.trainable, spec.subjects, seed, labelled_only=labelled_only)
     settings = job.bench.settings(spec, seed=seed, folder=job.bench.folder / "training" / name)
     keep = keep_epochs(job.store, "epochs", {"model": name})
-    result = train_model(
-        job.bench.initial(name),
-        train,
-        images.validation,
-        task=spec.task,
-        settings=settings,
-        on_epoch=keep,
-    )
+    with followed(job, name, spec.epochs, keep) as follow:
+        result = train_model(
+            job.bench.initial(name),
+            train,
+            images.validation,
+            task=spec.task,
+            settings=settings,
+            on_epoch=follow,
+        )
     for row in result.history:
         keep(row)
     job.store.put_fact(f"best/{name}", result.best_score)

@@ -261,20 +261,35 @@ def _mean_of(rows: Sequence[Row], column: str) -> float:
     return float(np.mean([row[column] for row in rows])) if rows else float("nan")
 
 
-def show_outcome(folder: Path) -> None:
-    """Print what a run ended with: verdicts, transfer table, path of the report."""
+def outcome(folder: Path) -> Row:
+    """Return what a run ended with: its folder, verdicts, transfer table and report.
+
+    Returns:
+        ``folder``; ``sources``, as ``judge --json``; ``transfer``, one row per strategy; and
+        ``report``, the page's path. What is not there is empty, or None.
+    """
     study = read_run(folder)
     with _store_of(folder) as store:
         swept = [source for source in study.sources if store.rows("sweeps", sweep=source)]
         rows = summed_transfer(study, store)
-    for row in judgements(folder, tolerance=None, confidence=None) if swept else ():
+    page = folder / "report.html"
+    return {
+        "folder": str(folder),
+        "sources": judgements(folder, tolerance=None, confidence=None) if swept else [],
+        "transfer": rows,
+        "report": str(page) if page.exists() else None,
+    }
+
+
+def show_outcome(found: Row) -> None:
+    """Print what a run ended with."""
+    for row in found["sources"]:
         result(f"{row['source']}: {row['summary']}")
         result(f"  {_reusable_layers(row['sites'])}")
-    if rows:
-        show_table(rows, title="Transfer: mean Dice on the validation subjects")
-    page = folder / "report.html"
-    if page.exists():
-        result(str(page))
+    if found["transfer"]:
+        show_table(found["transfer"], title="Transfer: mean Dice on the validation subjects")
+    if found["report"]:
+        result(found["report"])
 
 
 def _reusable_layers(sites: Sequence[Row]) -> str:

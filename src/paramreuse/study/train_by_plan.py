@@ -1,7 +1,7 @@
 """Train a fresh target under a plan, on a study's images."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paramreuse.checkpoint import write_checkpoint
@@ -9,7 +9,7 @@ from paramreuse.errors import StudyError
 from paramreuse.plan import apply_plan
 from paramreuse.plan_file import read_plan
 from paramreuse.study.config import TARGET
-from paramreuse.study.job import Job, opened
+from paramreuse.study.job import Job, followed, opened
 from paramreuse.study.run import open_job
 from paramreuse.study.run_folder import read_run
 from paramreuse.study.talk import Talk
@@ -17,6 +17,7 @@ from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.workbench import Workbench
 from paramreuse.swaps import seed_of
 from paramreuse.training import initial_model, train_model
+from paramreuse.training.trackers import open_tracker, require_tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,13 @@ class TrainingOrder:
 
 
 def train_by_plan(
-    folder: str | os.PathLike[str], order: TrainingOrder, out: Path, *, device: str, talk: Talk
+    folder: str | os.PathLike[str],
+    order: TrainingOrder,
+    out: Path,
+    *,
+    device: str,
+    talk: Talk,
+    logger: str | None = None,
 ) -> str:
     """Train the target of a run folder's study, and write its best weights.
 
@@ -51,6 +58,7 @@ def train_by_plan(
         out: Checkpoint to write.
         device: ``auto``, ``cpu``, ``cuda`` ...
         talk: Where remarks go.
+        logger: Logger to log the learning curve to, as for ``run_study``.
 
     Returns:
         What was loaded and what came of it, in one line.
@@ -59,8 +67,10 @@ def train_by_plan(
         StudyError: The folder is no run folder, or the source is not one of the study's.
         PlanError: The plan cannot be read, or is of another network.
         DataError: There are not as many training subjects.
+        ParamReuseError: The logger is unknown, or not installed.
     """
-    bench = Workbench(read_run(folder), Path(folder), device)
+    require_tracker(logger)
+    bench = Workbench(read_run(folder), Path(folder), device, talk)
     _check_order(order, out)
     images = bench.images(bench.target.data)
     train = draw_subjects(images.trainable, order.subjects, order.seed)
@@ -75,12 +85,17 @@ def train_by_plan(
             mode = order.mode
             loaded = apply_plan(model, opened(job, source), plan, mode=mode).summary()  # type: ignore[arg-type]
     spec = bench.target.model_copy(update={"epochs": order.epochs or bench.target.epochs})
-    result = train_model(
-        model,
-        train,
-        images.validation,
-        settings=bench.settings(spec, seed=order.seed, folder=None),
-    )
+    with (
+        open_tracker(logger, bench.folder, run=bench.study.name) as tracker,
+        followed(replace(job, tracker=tracker), out.stem, spec.epochs, lambda row: None) as follow,
+    ):
+        result = train_model(
+            model,
+            train,
+            images.validation,
+            settings=bench.settings(spec, seed=order.seed, folder=None),
+            on_epoch=follow,
+        )
     write_checkpoint(out, result.model)
     return f"{loaded}; best validation Dice {result.best_score:.3f} in epoch {result.best_epoch}"
 

@@ -10,7 +10,7 @@ import numpy as np
 from paramreuse.plan import Plan
 from paramreuse.scoring import score_subjects
 from paramreuse.study.config import TARGET, ModelSpec, Study
-from paramreuse.study.job import Job, keep_epochs, opened
+from paramreuse.study.job import Job, followed, keep_epochs, opened
 from paramreuse.study.stages import plan_of
 from paramreuse.study.store import Store
 from paramreuse.study.transfer import Attempt, draw_subjects, list_attempts, start_model
@@ -120,15 +120,17 @@ def _measure_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Mo
     lent = opened(job, attempt.source) if attempt.source else None
     start_model(model, lent, plan, attempt, seed(attempt.name))
     keep = keep_epochs(job.store, "transfer_epochs", attempt.columns)
-    result = train_model(
-        model,
-        draw_subjects(images.trainable, attempt.subjects, seed("subjects")),
-        images.validation,
-        settings=bench.settings(
-            training, seed=seed("train"), folder=bench.folder / "training" / attempt.name
-        ),
-        on_epoch=keep,
+    settings = bench.settings(
+        training, seed=seed("train"), folder=bench.folder / "training" / attempt.name
     )
+    with followed(job, attempt.name, settings.epochs, keep) as follow:
+        result = train_model(
+            model,
+            draw_subjects(images.trainable, attempt.subjects, seed("subjects")),
+            images.validation,
+            settings=settings,
+            on_epoch=follow,
+        )
     for row in result.history:
         keep(row)
     trained = result.model.to(bench.torch_device)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from paramreuse.data.preparation import (
     prepare_subjects,
     split_subjects,
 )
-from paramreuse.data.slices import ImageSet
+from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.errors import DataError, StudyError
 from paramreuse.scores import Dice
 from paramreuse.study.config import TARGET, DataSpec, ModelSpec, Study
 from paramreuse.study.named import NETWORKS, READERS, load_named
+from paramreuse.study.talk import Report, Silent, Talk
 from paramreuse.swaps import seed_of
 from paramreuse.training import TrainingSettings, initial_model
 
@@ -65,11 +67,13 @@ class Workbench:
         study: The study.
         folder: Its run folder.
         device: ``auto``, ``cpu``, ``cuda`` ...
+        talk: Where remarks go.
     """
 
     study: Study
     folder: Path
     device: str = "auto"
+    talk: Talk = field(default_factory=Silent)
     _images: dict[str, Images] = field(default_factory=dict)
     _sets: dict[str, ImageSet] = field(default_factory=dict)
 
@@ -89,8 +93,8 @@ class Workbench:
         """
         if name not in self._images:
             spec, image_set = self.study.data[name], self.image_set(name)
-            with _naming(f"data.{name}"):
-                self._images[name] = _prepared(image_set, spec, self.study.seed)
+            with _naming(f"data.{name}"), self.talk.progress(f"reading {name}") as step:
+                self._images[name] = _prepared(image_set, spec, self.study.seed, step)
         return self._images[name]
 
     @property
@@ -155,6 +159,7 @@ class Workbench:
             seed=seed,
             device=self.device,
             folder=folder,
+            progress=False,
         )
 
     def checkpoint(self, name: str) -> Path:
@@ -205,16 +210,29 @@ def _naming(place: str) -> Iterator[None]:
         raise DataError(f"{place}: {error}") from error
 
 
-def _prepared(image_set: ImageSet, spec: DataSpec, seed: int) -> Images:
+def _prepared(image_set: ImageSet, spec: DataSpec, seed: int, step: Report) -> Images:
     split = _split(image_set, spec, seed)
+    counted = _counted(image_set, len(split.train) + len(split.validation), step)
     train, validation = (
-        prepare_subjects(image_set, fold, size=spec.size, spacing_mm=spec.spacing_mm)
+        prepare_subjects(counted, fold, size=spec.size, spacing_mm=spec.spacing_mm)
         if fold
         else None
         for fold in (split.train, split.validation)
     )
     assert validation is not None, "a split has validation subjects"
     return Images(image_set.classes, split, train, validation)
+
+
+def _counted(image_set: ImageSet, total: int, step: Report) -> ImageSet:
+    """Return the set with a reader that says how many subjects it has read."""
+    numbers = count(1)
+
+    def read_subject(subject: str) -> list[ImageSlice]:
+        pieces = image_set.read_subject(subject)
+        step(next(numbers), total)
+        return pieces
+
+    return replace(image_set, read_subject=read_subject)
 
 
 def _split(image_set: ImageSet, spec: DataSpec, seed: int) -> Split:

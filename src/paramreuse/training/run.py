@@ -143,7 +143,7 @@ def _fit(
         callbacks=[
             FreezePlan(frozen_keys(module.network), module="network"),
             EpochEnd(last, on_epoch),
-            ProgressLine(settings.epochs),
+            *([ProgressLine(settings.epochs)] if settings.progress else []),
         ],
         logger=False,
         enable_checkpointing=True,

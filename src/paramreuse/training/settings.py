@@ -1,7 +1,7 @@
 """How a training runs, and what comes out of it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -43,6 +43,7 @@ class TrainingSettings:
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"`` (AMP), ``"64-true"``.
         folder: Where ``last.ckpt`` is kept, written after every epoch. None keeps nothing.
         resume: Whether to go on from ``last.ckpt`` where the folder has one.
+        progress: Whether a line on stderr says how far the training is, where somebody watches.
 
     Raises:
         ParamReuseError: A value is out of range.
@@ -61,6 +62,8 @@ class TrainingSettings:
     precision: str = "32-true"
     folder: Path | None = None
     resume: bool = True
+    # Not in repr, which a half-done training is recognised by.
+    progress: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
         wrong = [name for name in _AT_LEAST_ONE if getattr(self, name) < 1]
