@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         plot_sweep,
         plot_transfer,
     )
+    from paramreuse.schedule_export import plan_to_schedule
     from paramreuse.scores import Accuracy, Dice, IoU, NegativeMSE, Score
     from paramreuse.sites import Site, SiteMatch, compare_sites, match_sites, sites_of
     from paramreuse.swaps import Swap, make_swaps
@@ -66,6 +67,7 @@ _HOMES = {
     "report.figures": (
         *("plot_batchnorm", "plot_distance", "plot_map", "plot_sweep", "plot_transfer"),
     ),
+    "schedule_export": ("plan_to_schedule",),
     "scores": ("Accuracy", "Dice", "IoU", "NegativeMSE", "Score"),
     "sites": ("Site", "SiteMatch", "compare_sites", "match_sites", "sites_of"),
     "swaps": ("Swap", "make_swaps"),
@@ -112,6 +114,7 @@ __all__ = [
     "plan_by_papers",
     "plan_leaving",
     "plan_reuse",
+    "plan_to_schedule",
     "plot_batchnorm",
     "plot_distance",
     "plot_map",
