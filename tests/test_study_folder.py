@@ -281,6 +281,15 @@ def test_images_that_are_not_there_are_noticed_before_anything_is_written(
     refused(tmp_path, content, message)
 
 
+def test_a_missing_set_is_noticed_before_anything_is_written_though_no_model_needs_it(
+    tmp_path: Path,
+) -> None:
+    spare = {"reader": "acdc", "root": str(tmp_path / "none"), "validation": 1}
+    content = given_content(tmp_path, data={"cine": PHANTOM, "spare": spare})
+
+    refused(tmp_path, content, "data.spare: .*none: no such folder")
+
+
 def test_more_training_subjects_than_there_are_are_noticed_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
@@ -327,7 +336,7 @@ def test_a_source_of_which_nothing_fits_is_noticed_before_anything_is_written(
 def test_a_wrong_option_is_noticed_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_study(tmp_path / "study.yaml", given_content(tmp_path))
+    path = write_study(tmp_path / "study.yaml", trained_content())
 
     for option, value, message in (
         ("--device", "quantum", "cannot use the device 'quantum': expected auto, cpu, cuda"),
