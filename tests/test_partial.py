@@ -262,7 +262,7 @@ def test_several_threads_and_one_give_the_same_bits() -> None:
 
 
 def test_threads_are_given_back_when_the_caller_stops_asking() -> None:
-    target, state, inputs = pair(Skip)
+    _, state, inputs = pair(Skip)
     engine = engine_of(Skip)
     before = torch.get_num_threads()
     engine.baseline(inputs)
