@@ -11,8 +11,8 @@ from paramreuse.plan import Action, Plan
 _HEAD = """# Schedule for finetuning-scheduler, made from a plan of paramreuse.
 # Phase 0 trains what is new to the network, phase 1 thaws what was loaded and is trained along.
 # Never thawed: {frozen}.
-# Running means and variances are no parameters: to freeze those too, add the callback
-# paramreuse.FreezePlan.
+# Running means and variances are no parameters: paramreuse.apply_plan freezes those of the plan,
+# and the callback paramreuse.FreezePlan checks that they hold still.
 """
 
 
@@ -43,7 +43,7 @@ def plan_to_schedule(
             plan freezes every parameter.
 
     Example:
-        >>> print(plan_to_schedule(Plan(()), nn.Linear(1, 1)).split("FreezePlan.")[1].strip())
+        >>> print(plan_to_schedule(Plan(()), nn.Linear(1, 1)).split("still.")[1].strip())
         0:
           params:
           - weight
