@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paramreuse.checkpoint.hub import is_hub_address
 from paramreuse.errors import StudyError
 from paramreuse.study.config import TARGET, Study, check_study
 from paramreuse.study.run_folder import read_run
@@ -50,8 +51,7 @@ def study_by_hand(
         "network": network,
         "data": {"images": {"train": 0, **data}},
         "models": {
-            name: {"data": "images", "checkpoint": os.path.abspath(path)}
-            for name, path in models.items()
+            name: {"data": "images", "checkpoint": _place(path)} for name, path in models.items()
         },
         "sources": names,
         "sweep": {"swaps": list(swaps), "controls": list(controls)},
@@ -80,6 +80,10 @@ def open_or_make(
     if not sources:
         raise StudyError("cannot sweep: --target needs at least one --source")
     return study_by_hand(target=target, sources=sources, **parts)
+
+
+def _place(path: str) -> str:
+    return path if is_hub_address(path) else os.path.abspath(path)
 
 
 def _named(source: str) -> tuple[str, str]:

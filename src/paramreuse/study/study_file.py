@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from paramreuse.checkpoint.hub import is_hub_address
 from paramreuse.errors import StudyError
 from paramreuse.study.config import Study, check_study
 
@@ -21,7 +22,7 @@ def read_study(path: str | os.PathLike[str], *, roots: Mapping[str, str] | None 
     """Read and check a study file.
 
     Paths in it are relative to the file; ``${NAME}`` takes an environment variable, ``~`` the home
-    folder.
+    folder. ``hf://ORG/NAME`` is a checkpoint on the Hugging Face hub.
 
     Args:
         path: The YAML file.
@@ -114,7 +115,7 @@ def _resolve(value: Any, folder: Path, key: str = "") -> Any:
     if not isinstance(value, str):
         return value
     expanded = re.sub(r"\$\{(\w+)\}", _environment, value)
-    if key not in _PATH_KEYS:
+    if key not in _PATH_KEYS or is_hub_address(expanded):
         return expanded
     return os.path.abspath(folder / os.path.expanduser(expanded))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from paramreuse.batchnorm import compare_batchnorms
+from paramreuse.checkpoint.hub import is_hub_address
 from paramreuse.console import remark, result, show_table
 from paramreuse.distance import Comparison, compare_models
 from paramreuse.errors import StudyError
@@ -33,13 +34,15 @@ def named_weights(name: str) -> Weights:
     """Return the tensors of a model named on the command line.
 
     Args:
-        name: Path of a checkpoint, ``unet``, ``pspnet``, or ``package.module:factory``.
+        name: Path of a checkpoint or ``hf://ORG/NAME``, ``unet``, ``pspnet``, or
+            ``package.module:factory``.
 
     Raises:
         CheckpointError: There is no such file, or it cannot be read.
         StudyError: There is no such module or factory.
     """
-    if name in NETWORKS or (":" in name and not Path(name).exists()):
+    is_file = is_hub_address(name) or Path(name).exists()
+    if name in NETWORKS or (":" in name and not is_file):
         return load_named(name, NETWORKS, "network")()  # type: ignore[no-any-return]
     return tensors_of(name)
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from paramreuse.checkpoint import load_checkpoint, read_checkpoint
+from paramreuse.checkpoint.hub import local_file
 from paramreuse.data.preparation import (
     PreparedBatches,
     PreparedSet,
@@ -163,9 +164,13 @@ class Workbench:
         )
 
     def checkpoint(self, name: str) -> Path:
-        """Return where a model's weights lie, trained here or loaded."""
+        """Return where a model's weights lie, trained here or loaded.
+
+        Raises:
+            CheckpointError: They are on the hub, and cannot be downloaded.
+        """
         given = self.study.models[name].checkpoint
-        return Path(given) if given else self.folder / "models" / f"{name}.safetensors"
+        return local_file(given) if given else self.folder / "models" / f"{name}.safetensors"
 
     def model(self, name: str) -> nn.Module:
         """Return a trained model in evaluation mode, on the study's device.
