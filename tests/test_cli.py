@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -450,6 +451,8 @@ def test_train_from_scratch_depends_on_the_seed_alone(
         (["--source", "ae"], "cannot load from a source without a plan: give one with --plan"),
         (["--plan", "nowhere.yaml"], "cannot read the plan 'nowhere.yaml': No such file"),
         (["-o", "."], "cannot write '.': it is a folder, expected a file to write"),
+        (["-o", "m.pt"], "cannot write 'm.pt': weights are written as *.safetensors"),
+        (["--mode", "freeze"], "cannot freeze without a plan: give one with --plan"),
         (["-o", "no/x.safetensors"], "cannot write 'no/x.safetensors': there is no folder 'no'"),
         (["--device", "quantum"], "device 'quantum': expected"),
     ],
@@ -517,3 +520,20 @@ def test_plan_says_nothing_where_quiet_is_wanted(run: Run, swept: Path, tmp_path
     told = run("plan", swept, "--source", "same", "-o", path, "--quiet")
 
     assert told == (0, f"{path}\n", "")
+
+
+def test_a_network_of_ones_own_is_found_in_the_current_folder(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from torch import nn\ndef build():\n    return nn.Conv2d(1, 2, 3)\n"
+    (tmp_path / "net_of_ones_own.py").write_text(code)
+    command = ("layers", "net_of_ones_own:build", "--json")
+
+    status, _, err = run(*command)
+    assert status == 2
+    assert "Run this in the folder that holds it" in err
+
+    monkeypatch.chdir(tmp_path)
+    paths = list(sys.path)
+    assert [site["site"] for site in json.loads(run(*command)[1])] == ["W 1", "B 1"]
+    assert sys.path == paths

@@ -547,3 +547,8 @@ def test_frozen_statistics_hold_in_ddp_and_synchronised_layers_see_the_whole_bat
         for key, value in norm.state_dict().items():
             torch.testing.assert_close(first[f"{name} {key}"], value)
             torch.testing.assert_close(second[f"{name} {key}"], value)
+
+
+def test_a_proof_about_no_tensor_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"no key was given. Use check_frozen\(model, frozen_keys"):
+        check_frozen(nn.Linear(1, 1), [], lambda: None)

@@ -14,7 +14,7 @@ from paramreuse.errors import ParamReuseError, StudyError
 from paramreuse.study import run
 from paramreuse.study.config import Study
 from paramreuse.study.run import run_study
-from paramreuse.study.run_folder import holds_study, read_run
+from paramreuse.study.run_folder import holds_study, read_run, require_outside
 from paramreuse.study.store import Store
 from paramreuse.study.unchanged import check_unchanged
 from paramreuse.study.workbench import Workbench
@@ -265,7 +265,10 @@ def test_missing_images_are_noticed_before_anything_is_written(tmp_path: Path) -
         ({"validation": None}, "data.cine: cannot split 4 subjects: .* say how many to hold out"),
         ({"train": 0, "validation": 9}, "data.cine: cannot validate on 9 subjects: there are 4"),
         ({"reader": "acdcc"}, r"unknown reader 'acdcc': expected one of \['acdc', 'decathlon'"),
-        ({"reader": "nowhere:read"}, "reader 'nowhere:read': no module 'nowhere'. Put the folder"),
+        (
+            {"reader": "nowhere:read"},
+            "reader 'nowhere:read': no module 'nowhere'. Run this in the folder",
+        ),
         ({"reader": "study_samples:read"}, "module 'study_samples' has no 'read'"),
         ({"reader": "study_samples:little", "root": "x"}, "cannot read data.cine with the options"),
         ({"reader": "study_samples:PHANTOM"}, "cannot use the reader .*: it is not callable"),
@@ -377,3 +380,11 @@ def test_the_fold_that_is_only_validated_on_cannot_be_trained_on(tmp_path: Path)
     with pytest.raises(StudyError, match=r"no training subjects aside \(train: 0\)"):
         _ = Workbench(study, tmp_path).images("cine").trainable
     assert len(Workbench(study, tmp_path).images("cine").split.validation) == 2
+
+
+@pytest.mark.parametrize("name", ["study.yaml", "results.sqlite", "models/target.safetensors"])
+def test_nothing_is_written_over_what_a_run_folder_rests_on(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StudyError, match="the study's results rest on that file"):
+        require_outside(tmp_path / "run" / name, tmp_path / "run")
+
+    require_outside(tmp_path / "run" / "plan.yaml", tmp_path / "run")

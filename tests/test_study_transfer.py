@@ -269,7 +269,7 @@ def test_a_second_run_trains_nothing(tmp_path: Path, trainer: Trainer) -> None:
     assert len(trainer.starts) == 2
     assert first == second
     assert [row["strategy"] for row in first[1]] == ["scratch", "full"]
-    assert first[0].startswith("2 trainings, best ")
+    assert first[0].startswith("2 trainings: scratch on 1")
 
 
 def test_another_plan_trains_only_what_follows_a_plan(tmp_path: Path, trainer: Trainer) -> None:
@@ -335,7 +335,7 @@ def test_a_plan_that_would_freeze_everything_is_left_out(tmp_path: Path, trainer
 
     said, rows = transferred(study, tmp_path)
 
-    assert said.startswith("1 trainings, best plan-finetune from ae on 1 (")
+    assert said.startswith("1 trainings: plan-finetune from ae on 1 ")
     assert said.endswith("; 1 left out: the plan freezes everything")
     assert [row["strategy"] for row in rows] == ["plan-finetune"]
 

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     )
     from paramreuse.distance import Comparison, compare_models
     from paramreuse.errors import ParamReuseError
-    from paramreuse.freezing import check_frozen, freeze_tensors, unfreeze_tensors
+    from paramreuse.freezing import (
+        check_frozen,
+        freeze_tensors,
+        frozen_keys,
+        trainable_parameters,
+        unfreeze_tensors,
+    )
     from paramreuse.layers import Kind
     from paramreuse.outcomes import Sweep
     from paramreuse.plan import (
@@ -55,7 +61,10 @@ _HOMES = {
     "checkpoint": ("Checkpoint", "load_checkpoint", "read_checkpoint", "write_checkpoint"),
     "distance": ("Comparison", "compare_models"),
     "errors": ("ParamReuseError",),
-    "freezing": ("check_frozen", "freeze_tensors", "unfreeze_tensors"),
+    "freezing": (
+        *("check_frozen", "freeze_tensors", "frozen_keys"),
+        *("trainable_parameters", "unfreeze_tensors"),
+    ),
     "layers": ("Kind",),
     "outcomes": ("Sweep",),
     "plan": (
@@ -107,6 +116,7 @@ __all__ = [
     "compare_models",
     "compare_sites",
     "freeze_tensors",
+    "frozen_keys",
     "judge",
     "load_checkpoint",
     "make_swaps",
@@ -127,6 +137,7 @@ __all__ = [
     "share_curve",
     "sites_of",
     "sweep_sites",
+    "trainable_parameters",
     "unfreeze_tensors",
     "write_checkpoint",
     "write_plan",

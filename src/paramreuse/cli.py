@@ -231,8 +231,10 @@ def plan(
     """
     from paramreuse.console import Terminal, result
     from paramreuse.plan_file import write_plan
+    from paramreuse.study.run_folder import require_outside
     from paramreuse.study.tables import planned
 
+    require_outside(out, run_folder)
     reuse = planned(run_folder, source, tolerance=tolerance, confidence=confidence)
     write_plan(reuse, out)
     Terminal(quiet=quiet).remark(reuse.summary())

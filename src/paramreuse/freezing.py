@@ -226,11 +226,16 @@ def check_frozen(
         Checksums and differences.
 
     Raises:
-        PlanError: A key is not in the model.
+        PlanError: A key is not in the model, or none is given.
         FrozenTensorMovedError: A frozen tensor changed.
         ModelError: A fully frozen part gives other outputs in training than in evaluation.
     """
     record = record_tensors(model, keys)
+    if not record.tensors:
+        raise PlanError(
+            "cannot prove that nothing moves: no key was given. "
+            "Use check_frozen(model, frozen_keys(model), step)"
+        )
     step()
     check_record(model, record, when="in a training step")
     parts: dict[str, float] = {}

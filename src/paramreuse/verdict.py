@@ -8,7 +8,7 @@ kernel layers" are ours, since the papers leave them open.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isfinite
+from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
 from paramreuse.errors import ScoreError
@@ -139,6 +139,8 @@ class Verdict:
             for word in (Word.INDIFFERENT, Word.NOT_REUSABLE, Word.UNDECIDED)
         )
         network = "a reusable network" if self.reusable_network else "not a reusable network"
+        if all(isnan(j.control_drop) for j in kernels):
+            network += " (without a control)"
         by_paper = sum(j.paper is Word.REUSABLE for j in kernels)
         return (
             f"{network}: {loadable} of {len(kernels)} kernel layers can be reused ({rest}; "

@@ -1,7 +1,10 @@
 """Things that are named in a study or on the command line: networks and readers."""
 
 import importlib
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from paramreuse.errors import StudyError
@@ -41,13 +44,15 @@ def load_named(name: str, known: Mapping[str, str], what: str) -> Callable[..., 
             f"unknown {what} {name!r}: expected one of {sorted(known)}, or package.module:function"
         )
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        with _current_folder():
+            found = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise
         raise StudyError(
             f"cannot load the {what} {name!r}: no module {error.name!r}. "
-            "Put the folder that holds it into the environment variable PYTHONPATH"
+            "Run this in the folder that holds it, or put that folder into the environment "
+            "variable PYTHONPATH"
         ) from error
     except AttributeError as error:
         raise StudyError(
@@ -56,3 +61,19 @@ def load_named(name: str, known: Mapping[str, str], what: str) -> Callable[..., 
     if not callable(found):
         raise StudyError(f"cannot use the {what} {name!r}: it is not callable")
     return found  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _current_folder() -> Iterator[None]:
+    """Find modules in the current folder, too: a console script does not by itself."""
+    folder = os.getcwd()
+    if folder in sys.path or "" in sys.path:
+        yield
+        return
+    # Last, so that no file there can take the place of a library.
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)

@@ -92,3 +92,16 @@ def _first_difference(held: Any, given: Any, place: str = "") -> str:
                 return found
         return ""
     return "" if held == given else f"{place} was {held!r}, is now {given!r}"
+
+
+def require_outside(out: Path, folder: Path) -> None:
+    """Refuse to write over what a run folder rests on.
+
+    Raises:
+        StudyError: ``out`` is the folder's study, its store or one of its models.
+    """
+    target, run = out.resolve(), folder.resolve()
+    if target.parent == run / "models" or target in (run / "study.yaml", run / "results.sqlite"):
+        raise StudyError(
+            f"cannot write {str(out)!r}: the study's results rest on that file. Write elsewhere"
+        )

@@ -56,7 +56,8 @@ def run_train(job: Job) -> str:
             continue
         if not job.bench.checkpoint(name).exists():
             _train_one(job, name, spec)
-        parts.append(f"{name} {job.store.fact(f'best/{name}'):.3f}")
+        measure = "Dice" if spec.task == "segmentation" else "minus squared error"
+        parts.append(f"{name}: {measure} {job.store.fact(f'best/{name}'):.3f}")
     subjects, scores = score_subjects(
         job.bench.model(TARGET), job.bench.validation_batches(), job.bench.score
     )
@@ -133,7 +134,8 @@ def run_sweep(job: Job) -> str:
         trials = len(found.swaps) * len(found.replacements)
         worst = max(found.swaps, key=lambda swap: _mean_drop(found, swap.name))
         parts.append(
-            f"{source}: {trials} swaps on {len(found.subjects)} subjects, largest drop "
+            f"{source}: {len(found.swaps)} swaps, {trials} with controls, on "
+            f"{len(found.subjects)} subjects, largest drop "
             f"{_mean_drop(found, worst.name):.3f} at {worst.name}"
         )
         for note in found.notes:
@@ -223,4 +225,7 @@ def _joint(job: Job, source: str, plan: Plan) -> str:
         seed=job.bench.study.seed,
     )
     write_sweep(job.store, name, found)
-    return f"swapped in jointly it costs {_mean_drop(found, 'plan'):.3f}"
+    drop = _mean_drop(found, "plan")
+    beyond = drop > job.bench.study.judge.tolerance
+    more = ", more than the tolerance: its sites do not go together" if beyond else ""
+    return f"swapped in jointly it costs {drop:.3f}{more}"

@@ -11,7 +11,7 @@ from paramreuse.plan_file import read_plan
 from paramreuse.study.config import TARGET
 from paramreuse.study.job import Job, followed, opened
 from paramreuse.study.run import open_job
-from paramreuse.study.run_folder import read_run
+from paramreuse.study.run_folder import read_run, require_outside
 from paramreuse.study.talk import Talk
 from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.workbench import Workbench
@@ -72,6 +72,7 @@ def train_by_plan(
     require_tracker(logger)
     bench = Workbench(read_run(folder), Path(folder), device, talk)
     _check_order(order, out)
+    require_outside(out, Path(folder))
     images = bench.images(bench.target.data)
     train = draw_subjects(images.trainable, order.subjects, order.seed)
     model = initial_model(
@@ -106,8 +107,12 @@ def _check_order(order: TrainingOrder, out: Path) -> None:
         raise StudyError(f"cannot write {str(out)!r}: there is no folder {str(out.parent)!r}")
     if out.is_dir():
         raise StudyError(f"cannot write {str(out)!r}: it is a folder, expected a file to write")
+    if out.suffix != ".safetensors":
+        raise StudyError(f"cannot write {str(out)!r}: weights are written as *.safetensors")
     if order.mode not in ("freeze", "finetune"):
         raise StudyError(f"unknown mode {order.mode!r}: expected 'freeze' or 'finetune'")
+    if order.mode == "freeze" and order.plan is None:
+        raise StudyError("cannot freeze without a plan: give one with --plan")
     if order.source is not None and order.plan is None:
         raise StudyError("cannot load from a source without a plan: give one with --plan")
 

@@ -154,9 +154,9 @@ def _plan_of(strategy: str, sites: Sequence[Site], plan: Plan | None, seed: int)
 
 
 def _random_plan(sites: Sequence[Site], plan: Plan, seed: int) -> Plan:
-    """Load as many sites of each kind as the plan does, drawn at random, output layer aside."""
+    """Load as many sites of each kind as the plan does, drawn at random; the output layer alike."""
     rng = np.random.default_rng(seed)
-    drawn: set[str] = set()
+    drawn = {site.key for site in plan.loaded if site.is_output}
     for kind in sorted({site.kind for site in plan.loaded}):
         pool = [site.key for site in sites if site.kind == kind and not site.is_output]
         number = sum(site.kind == kind and not site.is_output for site in plan.loaded)

@@ -43,9 +43,8 @@ def run_transfer(job: Job) -> str:
     means = _strategy_means(transfer_rows(job.store, foreground_names(job), attempts))
     if not means:
         return f"nothing trained{note}"
-    best = max(means, key=lambda name: means[name])
     listed = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-    return f"{len(attempts) - len(left_out)} trainings, best {best} ({listed}){note}"
+    return f"{len(attempts) - len(left_out)} trainings: {listed}{note}"
 
 
 def _left_out(
