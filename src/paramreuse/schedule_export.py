@@ -35,8 +35,8 @@ def plan_to_schedule(
         plan: One action per site. Apply it first: the schedule loads nothing.
         model: What the trainer is given, a LightningModule that holds the network; or the network.
         mode: What the plan's ``load`` means, as for ``apply_plan``.
-        thaw_epoch: Epoch after which the second phase begins at the latest; by default the library
-            goes by its early stopping alone.
+        thaw_epoch: Epoch, counted from 0, with which the second phase begins at the latest; by
+            default the library goes by its early stopping alone.
 
     Raises:
         PlanError: The mode is unknown, the model holds no network with the plan's tensors, or the

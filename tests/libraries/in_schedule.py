@@ -94,6 +94,7 @@ def test_the_library_thaws_in_the_plans_order(tmp_path: Path) -> None:
     fit(module, schedule)
 
     assert module.moved[0] == output | {keys["W 1"]}
+    assert keys["W 2"] in module.moved[1]  # thaw_epoch=1
     frozen = {keys["RW 2"], keys["RB 2"]}
     # The bias of a convolution in front of BatchNorm gets gradients that are rounding alone.
     biases = {key for name, key in keys.items() if name.startswith("B ")}
