@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help demo test lint unit clean
+.PHONY: help demo test lint docs unit clean
 
 help:
 	@echo "make demo   run the whole method on the built-in phantom (runs/demo)"
 	@echo "make test   lint, type check and run all tests"
 	@echo "make unit   run the fast tests only"
+	@echo "make docs   build the documents as a site (site/); warnings are errors"
 
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
@@ -22,11 +23,14 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict --site-dir site
+
+test: lint docs
 	$(BIN)/pytest
 
 unit: .venv/installed
 	$(BIN)/pytest -m "not slow"
 
 clean:
-	rm -rf .venv runs build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv runs site build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

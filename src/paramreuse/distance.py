@@ -48,7 +48,7 @@ def rmse(a: Tensor, b: Tensor) -> float:
     Raises:
         SiteMismatchError: The shapes differ, or a tensor is complex, quantised or sparse.
 
-    Example:
+    Examples:
         >>> import torch
         >>> rmse(torch.tensor([0.0, 0.0]), torch.tensor([3.0, 4.0]))  # sqrt((9 + 16) / 2)
         3.5355339059327378

@@ -42,7 +42,7 @@ def plan_to_schedule(
         PlanError: The mode is unknown, the model holds no network with the plan's tensors, or the
             plan freezes every parameter.
 
-    Example:
+    Examples:
         >>> print(plan_to_schedule(Plan(()), nn.Linear(1, 1)).split("still.")[1].strip())
         0:
           params:

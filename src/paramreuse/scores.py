@@ -184,7 +184,7 @@ class Dice(_Overlap):
     A class counts for a subject when the subject's labels contain it, whatever is predicted, so
     that scores before and after a swap stay paired. Source: Dice (1945); both papers score with it.
 
-    Example:
+    Examples:
         >>> Dice(num_classes=2, names=("background", "LV")).classes
         ('background', 'LV')
     """

@@ -302,7 +302,7 @@ def match_sites(
     Raises:
         SiteMismatchError: No tensor of the source fits any site of the target.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> [str(site) for site in match_sites(nn.Linear(2, 1), nn.Linear(2, 1))]
         ['linear W 1', 'linear B 1']

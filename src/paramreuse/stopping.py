@@ -48,7 +48,7 @@ class StoppingRule:
     def looks(self, num_subjects: int) -> tuple[int, ...]:
         """Return after how many subjects to look, each time about 1.4 times as many as before.
 
-        Example:
+        Examples:
             >>> StoppingRule().looks(40)
             (8, 12, 16, 23, 32)
         """
@@ -84,7 +84,7 @@ def is_certainly_above(drops: Array, baselines_unseen: Array, tolerance: float) 
         baselines_unseen: Scores of the untouched target for all others.
         tolerance: Largest drop that passes.
 
-    Example:
+    Examples:
         >>> is_certainly_above(np.array([0.6, 0.6]), np.array([0.9, 0.9]), 0.02)
         True
     """

@@ -46,7 +46,7 @@ def load_checkpoint(
             changing its meaning, the model has tensors without memory, ``strict`` is not met, or
             the model does not hold the source's values afterwards.
 
-    Example:
+    Examples:
         >>> model = nn.Linear(2, 1)
         >>> report = load_checkpoint(model, {"fc.weight": torch.ones(1, 2)})
         >>> report.counts()["renamed"], report.counts()["missing"]

@@ -173,7 +173,7 @@ def match_keys(source_keys: Iterable[str], target_keys: Iterable[str]) -> KeyMat
         source_keys: Keys of the checkpoint.
         target_keys: Keys of the model.
 
-    Example:
+    Examples:
         >>> match = match_keys(["backbone.conv1.weight", "head.bias"], ["conv1.weight"])
         >>> dict(match.pairs), match.removed
         ({'conv1.weight': 'backbone.conv1.weight'}, 'backbone.')

@@ -217,7 +217,7 @@ def read_checkpoint(
             the repository has no such file, or cannot be reached.
         MissingExtraError: For the hub: ``huggingface_hub`` is not installed.
 
-    Example:
+    Examples:
         >>> source = read_checkpoint("acdc.ckpt", entry="ema")  # doctest: +SKIP
         >>> source.nesting, source.prefix  # doctest: +SKIP
         ('ema', 'module.')

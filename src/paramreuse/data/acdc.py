@@ -62,7 +62,7 @@ def read_acdc(root: str | PathLike[str], *, frames: Sequence[str] = _FRAMES) -> 
             that are no number or no label, or hold a single slice.
         MissingExtraError: nibabel is not installed (on reading a patient).
 
-    Example:
+    Examples:
         >>> acdc = read_acdc("data/acdc/training")           # doctest: +SKIP
         >>> acdc.read_subject("patient001")[0].image.shape   # doctest: +SKIP
         torch.Size([1, 216, 256])

@@ -73,7 +73,7 @@ def fill_contour(points: Points, shape: tuple[int, int], *, name: str = "contour
     Raises:
         DataError: There are fewer than 3 different points, or one is outside the image.
 
-    Example:
+    Examples:
         >>> square = np.array([[1.0, 1.0], [2.0, 1.0], [2.0, 2.0], [1.0, 2.0]])
         >>> int(fill_contour(square, (4, 4)).sum())
         4

@@ -56,7 +56,7 @@ def read_decathlon(root: str | PathLike[str]) -> ImageSet:
             labels do not fit together, are damaged, or hold a label that is not listed.
         MissingExtraError: nibabel is not installed (on reading a volume).
 
-    Example:
+    Examples:
         >>> hippocampus = read_decathlon("data/Task04_Hippocampus")    # doctest: +SKIP
         >>> hippocampus.classes                                        # doctest: +SKIP
         ('background', 'Anterior', 'Posterior')

@@ -63,7 +63,7 @@ def read_folder(
             fit together, are damaged, or hold another value.
         MissingExtraError: nibabel or Pillow is not installed (on reading a subject).
 
-    Example:
+    Examples:
         >>> cells = read_folder(                                       # doctest: +SKIP
         ...     "data/cells", images="{subject}.png", masks="{subject}_mask.png",
         ...     classes={0: "background", 255: "cell"}, spacing_mm=0.5,

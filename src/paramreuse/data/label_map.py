@@ -31,7 +31,7 @@ def map_labels(image_set: ImageSet, mapping: Mapping[str, str], classes: Sequenc
         DataError: A name is not a class of the set or not one of ``classes``, a class of the set is
             not mapped, or ``classes`` are fewer than two or not all different.
 
-    Example:
+    Examples:
         >>> from paramreuse.data.phantom import read_phantom
         >>> phantom = read_phantom(subjects=1)
         >>> ventricle = map_labels(

@@ -73,7 +73,7 @@ def read_mnms(
             damaged, have no such frame, or hold no label in it.
         MissingExtraError: nibabel is not installed (on reading a patient).
 
-    Example:
+    Examples:
         >>> mnms = read_mnms("data/OpenDataset")             # doctest: +SKIP
         >>> mnms.classes                                     # doctest: +SKIP
         ('background', 'RV', 'myocardium', 'LV')

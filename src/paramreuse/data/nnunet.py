@@ -73,7 +73,7 @@ def read_nnunet(
             not listed.
         MissingExtraError: nibabel or Pillow is not installed (on reading a case).
 
-    Example:
+    Examples:
         >>> prostate = read_nnunet("nnUNet_raw/Dataset005_Prostate")   # doctest: +SKIP
         >>> prostate.classes                                           # doctest: +SKIP
         ('background', 'PZ', 'TZ')

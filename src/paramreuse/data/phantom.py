@@ -119,7 +119,7 @@ def read_phantom(
     Raises:
         DataError: An option is out of its range.
 
-    Example:
+    Examples:
         >>> phantom = read_phantom(domain="t1", subjects=2)
         >>> phantom.subjects
         ('t1-0000', 't1-0001')

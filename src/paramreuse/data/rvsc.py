@@ -63,7 +63,7 @@ def read_rvsc(root: str | PathLike[str]) -> ImageSet:
             decoded or a contour does not fit it.
         MissingExtraError: pydicom is not installed (on reading a patient).
 
-    Example:
+    Examples:
         >>> rvsc = read_rvsc("data/rvsc")                    # doctest: +SKIP
         >>> rvsc.read_subject("patient01")[0].image.shape    # doctest: +SKIP
         torch.Size([1, 216, 256])

@@ -85,7 +85,7 @@ def read_sunnybrook(
             epicardium.
         MissingExtraError: pydicom is not installed (on reading a patient).
 
-    Example:
+    Examples:
         >>> heart = read_sunnybrook("data/sunnybrook")                 # doctest: +SKIP
         >>> heart.read_subject("SCD0000101")[0].image.shape            # doctest: +SKIP
         torch.Size([1, 256, 256])

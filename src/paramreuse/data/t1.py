@@ -72,7 +72,7 @@ def read_t1(
             contour does not fit the image.
         MissingExtraError: h5py is not installed.
 
-    Example:
+    Examples:
         >>> t1 = read_t1("data/T1Dataset210.mat")            # doctest: +SKIP
         >>> len(t1.read_subject("patient001"))               # doctest: +SKIP
         55

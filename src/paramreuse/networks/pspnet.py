@@ -53,7 +53,7 @@ def pspnet(
         ParamReuseError: A count is below 1.
         CheckpointError: ``weights`` cannot be read, or does not fit the backbone.
 
-    Example:
+    Examples:
         >>> pspnet(width=8).eval()(torch.zeros(1, 1, 32, 32)).shape
         torch.Size([1, 4, 32, 32])
     """

@@ -46,7 +46,7 @@ def unet(
     Raises:
         ParamReuseError: A count is below 1, or ``upsampling`` is not known.
 
-    Example:
+    Examples:
         >>> unet(width=8)(torch.zeros(1, 1, 32, 32)).shape
         torch.Size([1, 4, 32, 32])
     """

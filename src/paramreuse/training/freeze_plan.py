@@ -44,7 +44,7 @@ class FreezePlan(Callback):  # type: ignore[misc]
         PlanError: The mode is unknown; at setup, no submodule has the keys.
         FrozenTensorMovedError: In training, when a frozen tensor moved.
 
-    Example:
+    Examples:
         >>> Trainer(callbacks=[FreezePlan(["conv1.weight", "bn1.running_mean"])])  # doctest: +SKIP
     """
 

@@ -1,0 +1,127 @@
+"""The documents: code runs, commands parse, studies are valid, the site builds."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+import paramreuse
+from paramreuse.cli import app
+from paramreuse.study.config import check_study
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+NOTEBOOKS = sorted(DOCS.glob("notebooks/*.ipynb"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
+    return [line for line in lines if line.startswith("paramreuse ")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem
+)
+def test_the_code_of_a_page_runs_from_top_to_bottom(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mynet", raising=False)
+    names: dict[str, Any] = {"__name__": page.stem}
+
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)  # noqa: S102 - our own file
+
+
+@pytest.mark.parametrize(
+    ("page", "line"),
+    [
+        pytest.param(page, line, id=f"{page.stem}: {line}")
+        for page in PAGES
+        for line in commands(page)
+    ],
+)
+def test_every_command_can_be_parsed(page: Path, line: str) -> None:
+    _, name, *arguments = shlex.split(line)
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+
+    # Raises for an option that does not exist, and for a missing argument.
+    command.make_context(name, arguments)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.stem
+)
+def test_every_study_is_valid(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        check_study(yaml.safe_load(block), where=page.name)
+
+
+EXECUTE = """
+import sys, nbformat
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+
+path, folder, sockets = sys.argv[1:]
+notebook = nbformat.read(path, as_version=4)
+# Files of its own, where ports may be taken.
+kernel = KernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets}/kernel")
+NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": folder}}).execute()
+nbformat.write(notebook, f"{folder}/executed.ipynb")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_is_kept_without_outputs(path: Path, tmp_path: Path) -> None:
+    kept = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in kept)
+
+    with TemporaryDirectory() as sockets:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", EXECUTE, path, tmp_path, sockets],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 0, done.stderr
+    cells = json.loads((tmp_path / "executed.ipynb").read_text())["cells"]
+    shown = [output.get("data", {}) for cell in cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in data for data in shown) == 2
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", tmp_path]
+
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "reference" / "index.html").read_text(encoding="utf-8")
+    names = set(paramreuse.__all__) - {"__version__"}
+    assert sorted(name for name in names if f">{name}<" not in reference) == []
+
+
+def test_the_reference_names_all_that_is_public() -> None:
+    named = re.findall(r"^::: paramreuse\.(\S+)", (DOCS / "reference.md").read_text(), re.MULTILINE)
+    public = {f"{home}.{name}" for home, names in paramreuse._HOMES.items() for name in names}
+
+    assert sorted(public - set(named) - {"errors.ParamReuseError"}) == []
