@@ -17,9 +17,11 @@ from paramreuse import __version__
 from paramreuse.checkpoint import read_checkpoint, write_checkpoint
 from paramreuse.cli import app, main
 from paramreuse.console import show_json
+from paramreuse.networks import unet
 from paramreuse.plan_file import read_plan
 from paramreuse.study import stages
 from paramreuse.study.run import run_study
+from paramreuse.study.tables import show_outcome
 from study_samples import PHANTOM, checkpoint, given_content, seeded, study_of, write_study
 
 COMMANDS = sorted(c.callback.__name__ for c in app.registered_commands if c.callback)
@@ -436,7 +438,7 @@ def test_train_from_scratch_depends_on_the_seed_alone(
     run: Run, swept: Path, tmp_path: Path
 ) -> None:
     def weights(name: str, *more: object) -> bytes:
-        out = tmp_path / name
+        out = tmp_path / f"{name}.safetensors"
         assert run("train", swept, "-o", out, "--epochs", 1, "--subjects", 1, *more)[0] == 0
         return out.read_bytes()
 
@@ -537,3 +539,44 @@ def test_a_network_of_ones_own_is_found_in_the_current_folder(
     paths = list(sys.path)
     assert [site["site"] for site in json.loads(run(*command)[1])] == ["W 1", "B 1"]
     assert sys.path == paths
+
+
+def test_what_is_reusable_is_listed_by_kind_and_family(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = ("swap", "family", "layer", "kind", "verdict")
+    rows = [
+        ("W 2", "conv", 2, "W", "reusable"),
+        ("W 3", "conv", 3, "W", "not reusable"),
+        ("conv_transpose W 2", "conv_transpose", 2, "W", "reusable"),
+        ("RM 4", "norm", 4, "RM", "identical"),
+    ]
+    sites = [dict(zip(columns, row, strict=True)) for row in rows]
+    source = {"source": "ae", "summary": "fine", "sites": sites}
+
+    show_outcome({"sources": [source], "transfer": [], "report": None})
+
+    assert capsys.readouterr().out == "ae: fine\n  reusable: W 2 conv_transpose 2; RM 4\n"
+
+
+def test_compare_aligns_a_permuted_copy_back_onto_the_target(run: Run, tmp_path: Path) -> None:
+    """A permuted copy is another file and the same network: its RMSE after alignment is 0."""
+    torch.manual_seed(0)
+    state = unet(width=2, num_classes=3, upsampling="transposed").state_dict()
+    swapped = torch.tensor([1, 0])
+    first, second = [key for key, t in state.items() if t.ndim == 4][:2]
+    layer = first.rpartition(".")[0]
+    follower = layer.replace("conv1", "norm1")
+    permuted = dict(state) | {second: state[second][:, swapped]}
+    for key in (f"{layer}.weight", f"{layer}.bias"):
+        permuted[key] = state[key][swapped]
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        permuted[f"{follower}.{name}"] = state[f"{follower}.{name}"][swapped]
+    files = [tmp_path / "target.safetensors", tmp_path / "source.safetensors"]
+    for file, tensors in zip(files, (state, permuted), strict=True):
+        write_checkpoint(file, tensors)
+
+    status, out, _ = run("compare", *files, "--align", "unet", "--input", 1, 32, 32, "--json")
+
+    rows = json.loads(out)["sources"][0]["alignment"]
+    assert status == 0
+    assert max(row["rmse_before"] for row in rows) > 0.01
+    assert max(row["rmse_after"] for row in rows) < 1e-6

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from paramreuse.layers import Kind
 from paramreuse.lending import Weights, tensors_of
 from paramreuse.plan import Plan, plan_reuse
 from paramreuse.sites import sites_of
+from paramreuse.study.aligning import align_named
 from paramreuse.study.config import JudgeSpec, Study
 from paramreuse.study.named import NETWORKS, load_named
 from paramreuse.study.run_folder import read_run
@@ -71,25 +72,45 @@ class FileComparisons:
         target: Name of the target.
         comparisons: One per source.
         batchnorms: Rows of ``compare_batchnorms`` per source.
+        alignments: Rows of ``Alignment.frame`` by source, where alignment was asked for.
     """
 
     target: str
     comparisons: tuple[Comparison, ...]
     batchnorms: tuple[list[Row], ...]
+    alignments: dict[str, list[Row]] = field(default_factory=dict)
 
     def to_dict(self) -> Row:
         """Return what ``compare --json`` writes."""
         pairs = zip(self.comparisons, self.batchnorms, strict=True)
         return {
             "target": self.target,
-            "sources": [found.to_dict() | {"batchnorm": norms} for found, norms in pairs],
+            "sources": [
+                found.to_dict() | {"batchnorm": norms} | self._aligned(found.source)
+                for found, norms in pairs
+            ],
         }
+
+    def _aligned(self, source: str) -> Row:
+        return {"alignment": self.alignments[source]} if source in self.alignments else {}
 
 
 def compare_files(
-    target: str, sources: Sequence[str], *, exclude: Sequence[str], csv: Path | None
+    target: str,
+    sources: Sequence[str],
+    *,
+    exclude: Sequence[str],
+    csv: Path | None,
+    align: tuple[str, Sequence[int]] | None = None,
 ) -> FileComparisons:
     """Compare a target with sources, all named on the command line.
+
+    Args:
+        target: Checkpoint, or network.
+        sources: Likewise.
+        exclude: Keys of the target to leave out.
+        csv: File to write the distances to.
+        align: Network to trace and shape of its input, to compare after alignment as well.
 
     Raises:
         CheckpointError: A file cannot be read.
@@ -105,7 +126,11 @@ def compare_files(
         norms.append(compare_batchnorms(ours, theirs).frame().to_dict("records"))
     if csv is not None:
         _write_distances(csv, comparisons)
-    return FileComparisons(target, tuple(comparisons), tuple(norms))
+    aligned: dict[str, list[Row]] = {}
+    if align is not None:
+        named = {source: named_weights(source) for source in sources}
+        aligned = align_named(ours, named, network=align[0], shape=align[1])
+    return FileComparisons(target, tuple(comparisons), tuple(norms), aligned)
 
 
 def _write_distances(path: Path, comparisons: Sequence[Comparison]) -> None:
@@ -124,6 +149,9 @@ def show_comparisons(found: FileComparisons, *, quiet: bool) -> None:
         show_table([row.to_dict() for row in comparison.rows], title=comparison.source)
         if norms:
             show_table(norms, title=f"{comparison.source}: BatchNorm")
+        if comparison.source in found.alignments:
+            rows = found.alignments[comparison.source]
+            show_table(rows, title=f"{comparison.source}: with channels aligned")
         if not quiet:
             remark(f"{comparison.source}: {comparison.lineage}: {comparison.lineage_reason}")
             for item in comparison.skipped:
@@ -297,11 +325,17 @@ def show_outcome(found: Row) -> None:
 
 def _reusable_layers(sites: Sequence[Row]) -> str:
     by_kind = {
-        kind: [str(row["layer"]) for row in sites if row["kind"] == kind and _loadable(row)]
+        kind: [_layer_name(row) for row in sites if row["kind"] == kind and _loadable(row)]
         for kind in Kind
     }
     listed = (f"{kind} {' '.join(layers)}" for kind, layers in by_kind.items() if layers)
     return f"reusable: {'; '.join(listed) or 'nothing'}"
+
+
+def _layer_name(row: Row) -> str:
+    """Return the layer's number; with its family where several families count from 1."""
+    is_plain = row["swap"] == f"{row['kind']} {row['layer']}"
+    return str(row["layer"] if is_plain else f"{row['family']} {row['layer']}")
 
 
 def _loadable(row: Row) -> bool:

@@ -122,7 +122,7 @@ def _csv_table(logger: Any, name: str, frame: "pd.DataFrame") -> None:
 
 
 def _csv_figure(logger: Any, name: str, figure: "Figure") -> None:
-    figure.savefig(_below(logger, "figures", f"{name}.svg"))
+    figure.savefig(_below(logger, "figures", f"{name}.svg"), bbox_inches="tight")
 
 
 def _open_tensorboard(folder: Path, run: str) -> Any:
@@ -145,10 +145,11 @@ def _tensorboard_figure(logger: Any, name: str, figure: "Figure") -> None:
 
 def _pixels(figure: "Figure") -> NDArray[np.uint8]:
     """Return a figure's colours, shape ``(H, W, 3)``; it needs neither a display nor pyplot."""
+    from PIL import Image
+
     buffer = BytesIO()
-    figure.savefig(buffer, format="rgba", dpi=figure.dpi)
-    height = figure.canvas.get_width_height()[1]
-    return np.frombuffer(buffer.getvalue(), np.uint8).reshape(height, -1, 4)[..., :3]
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    return np.asarray(Image.open(buffer).convert("RGB"))
 
 
 def _open_mlflow(folder: Path, run: str) -> Any:
