@@ -131,6 +131,15 @@ def compare(
     sources: Annotated[list[str], Argument(help="Checkpoints to compare with the target.")],
     exclude: Annotated[list[str] | None, Option(help="Key of the target to leave out.")] = None,
     csv: Annotated[Path | None, Option(help="File to write the distances to.")] = None,
+    align: Annotated[
+        str | None,
+        Option(
+            metavar="NETWORK", help="Align channels first: unet, pspnet, package.module:factory."
+        ),
+    ] = None,
+    shape: Annotated[
+        tuple[int, int, int], Option("--input", help="Channels, rows and columns, for --align.")
+    ] = (1, 64, 64),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -141,7 +150,8 @@ def compare(
     from paramreuse.console import show_json
     from paramreuse.study.tables import compare_files, show_comparisons
 
-    found = compare_files(target, sources, exclude=exclude or [], csv=csv)
+    aligned = (align, shape) if align else None
+    found = compare_files(target, sources, exclude=exclude or [], csv=csv, align=aligned)
     if as_json:
         show_json(found.to_dict())
     else:
