@@ -179,3 +179,18 @@ def test_one_site_can_be_drawn() -> None:
 
     figure_sweep(one).savefig(BytesIO(), format="svg")
     plot_map(judge(one)).figure.savefig(BytesIO(), format="svg")
+
+
+def test_figures_take_what_was_measured_and_axes_by_position() -> None:
+    from matplotlib.figure import Figure
+
+    import paramreuse as pr
+    from paramreuse.networks import unet
+
+    target, source = unet(width=2).eval(), unet(width=2).eval()
+    axes = Figure().subplots()
+
+    assert pr.plot_distance(pr.compare_models(target, source), axes) is axes
+    assert len(axes.lines[0].get_xdata()) == 19
+    norms = pr.plot_batchnorm(pr.compare_batchnorms(target, source), Figure().subplots())
+    assert len(norms.lines[0].get_xdata()) == 18

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from paramreuse.batchnorm import BatchNormComparison
+from paramreuse.distance import Comparison
 from paramreuse.errors import ScoreError
 from paramreuse.layers import Kind
 from paramreuse.outcomes import MEAN, Sweep
@@ -37,9 +39,9 @@ _DASHES = ("-", "--", ":", "-.")
 
 def plot_sweep(
     sweep: Sweep,
+    ax: "Axes | None" = None,
     *,
     kind: str = "W",
-    ax: "Axes | None" = None,
     replacement: str = SOURCE,
     title: str | None = None,
 ) -> "Axes":
@@ -115,18 +117,18 @@ def figure_sweep(sweep: Sweep, *, replacement: str = SOURCE) -> "Figure":
 
 
 def plot_distance(
-    frame: Table,
+    frame: "Comparison | Table",
+    ax: "Axes | None" = None,
     *,
     kind: str = "W",
     measure: str = "relative_rmse",
-    ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw the distance between target and source, layer by layer.
 
     Source: arXiv 2008.03411, figures 6, 10, 11 and 12, which draw the RMSE.
 
     Args:
-        frame: Table of ``compare_models(...).frame()``; a column ``source`` makes a line each.
+        frame: What ``compare_models`` gave, or its table; a column ``source`` makes a line each.
         kind: Kind to draw.
         measure: ``relative_rmse`` (with a line at 1, where tensors are unrelated), ``rmse`` or
             ``cosine``.
@@ -136,7 +138,8 @@ def plot_distance(
         MissingExtraError: matplotlib is not installed.
     """
     axes = ax if ax is not None else _new_axes()
-    held = frame[frame["kind"] == kind]
+    table = frame.frame() if isinstance(frame, Comparison) else frame
+    held = table[table["kind"] == kind]
     names = held["source"] if "source" in held else np.full(len(held), "")
     for index, (name, lines) in enumerate(held.groupby(np.asarray(names), sort=False)):
         axes.plot(lines["layer"], lines[measure], marker="o", ms=3, label=name, **_style(index))
@@ -153,20 +156,21 @@ def plot_distance(
     return axes
 
 
-def plot_batchnorm(frame: Table, *, ax: "Axes | None" = None) -> "Axes":
+def plot_batchnorm(frame: "BatchNormComparison | Table", ax: "Axes | None" = None) -> "Axes":
     """Draw the shifts and scales that the source's BatchNorm tensors would cause.
 
     Source: arXiv 2008.03411, figures 5 and 9; the median of MRW stands for its mean, which one
     weight near 0 can carry away.
 
     Args:
-        frame: Table of ``compare_batchnorms(...).frame()``.
+        frame: What ``compare_batchnorms`` gave, or its table.
         ax: Axes to draw into.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     axes = ax if ax is not None else _new_axes()
+    table = frame.frame() if isinstance(frame, BatchNormComparison) else frame
     labels = {
         "mrm": "MRM, shift",
         "mrb": "MRB, shift",
@@ -174,8 +178,8 @@ def plot_batchnorm(frame: Table, *, ax: "Axes | None" = None) -> "Axes":
         "mrw_median": "MRW, scale (median)",
     }
     for index, (column, label) in enumerate(labels.items()):
-        values = frame[column].where(np.isfinite(frame[column].astype(float)))
-        axes.plot(frame["layer"], values, marker="o", ms=3, label=label, **_style(index))
+        values = table[column].where(np.isfinite(table[column].astype(float)))
+        axes.plot(table["layer"], values, marker="o", ms=3, label=label, **_style(index))
     for level in (0, 1):
         axes.axhline(level, color=GREY, lw=0.8, ls="--")
     axes.set(xlabel="normalisation layer", ylabel="shift, scale")
@@ -184,7 +188,7 @@ def plot_batchnorm(frame: Table, *, ax: "Axes | None" = None) -> "Axes":
     return axes
 
 
-def plot_map(verdict: "Verdict | Table", *, ax: "Axes | None" = None) -> "Axes":
+def plot_map(verdict: "Verdict | Table", ax: "Axes | None" = None) -> "Axes":
     """Draw the verdict of every site: kinds down, layers front to back.
 
     Args:
@@ -259,7 +263,7 @@ def _add_verdict_legend(axes: "Axes", words: Sequence[str]) -> None:
     )
 
 
-def plot_transfer(frame: Table, *, ax: "Axes | None" = None) -> "Axes":
+def plot_transfer(frame: Table, ax: "Axes | None" = None) -> "Axes":
     """Draw the mean score of every start, each seed as a dot and an interval over the seeds.
 
     Args:
