@@ -200,12 +200,14 @@ def test_every_stage_says_what_it_found(finished: Path, capsys: pytest.CaptureFi
     out, err = capsys.readouterr()
     patterns = {
         "data": r"cine: 2 \+ 2 subjects, 6 \+ 6 slices; t1: 2 \+ 2 subjects, 6 \+ 6 slices",
-        "train": r"target's mean Dice \d\.\d{3} on 2 subjects \(target 0\.\d+, ae -\d+\.\d+, t1 ",
+        "train": r"target's mean Dice \d\.\d{3} on 2 subjects \(target: Dice 0\.\d+, "
+        r"ae: minus squared error -\d+\.\d+, t1: ",
         "compare": r"ae: shared start, median relative RMSE of W \d\.\d\d; t1: \w+ start",
-        "sweep": r"ae: 28 swaps on 2 subjects, largest drop \d\.\d+ at \w+ \d; t1: 24 swaps",
+        "sweep": r"ae: 14 swaps, 28 with controls, on 2 subjects, largest drop \d\.\d+ at \w+ \d; "
+        r"t1: 12 swaps, 24 with",
         "judge": r"ae: not a reusable network: |ae: a reusable network: ",
         "plan": r"ae: 12 of 12 sites reused \(100.0 %\), output layer aside, swapped in jointly it",
-        "transfer": r"10 trainings, best .* on 1 \(scratch on 1 0\.\d+, full from ae on 1 0\..*\); "
+        "transfer": r"10 trainings: scratch on 1 0\.\d+, full from ae on 1 0\..*; "
         "1 left out: the plan freezes everything",
     }
     for stage, pattern in patterns.items():
