@@ -4,7 +4,7 @@ Every row runs the neighbour in its current published version and paramreuse one
 A neighbour that has mended its failure is said to have; one that cannot be installed is named. The
 exit status is 1 unless ours is right in every row.
 
-Example: python benchmarks/gauntlet.py --environment /tmp/gauntlet
+Example: python benchmarks/gauntlet.py --environment gauntlet-libraries
 """
 
 import argparse

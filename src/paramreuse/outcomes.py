@@ -101,7 +101,7 @@ class Sweep:
         """
         names = [(swap.name, name) for swap in self.swaps for name in self.replacements]
         values = np.column_stack([self.drops(*name)[:, -1] for name in names])
-        means = _column_means(values)
+        means = column_means(values)
         low = high = means
         if self.subjects:
             low, high = bootstrap_interval(values, confidence=confidence, seed=self.seed)
@@ -113,7 +113,7 @@ class Sweep:
 
     def baseline_scores(self) -> dict[str, float]:
         """Return the mean over subjects of the untouched target's score, by class and ``mean``."""
-        means = _column_means(self._with_mean(self.baseline)).tolist()
+        means = column_means(self._with_mean(self.baseline)).tolist()
         return dict(zip((*self.classes, MEAN), means, strict=True))
 
     def rows(self, *, confidence: float = 0.95) -> Iterator[dict[str, object]]:
@@ -124,7 +124,7 @@ class Sweep:
             low, high = bootstrap_interval(drops, confidence=confidence, seed=self.seed)
         else:
             low, high = np.full((2, drops.shape[1]), np.nan)
-        means = _column_means(drops)
+        means = column_means(drops)
         base = self._with_mean(self.baseline)
         names = (*self.classes, MEAN)
         for index, (swap, replacement) in enumerate(trials):
@@ -164,7 +164,12 @@ class Sweep:
         return pd.DataFrame(list(self.rows(confidence=confidence)), columns=list(SWEEP_COLUMNS))
 
 
-def _column_means(values: Array) -> Array:
+def column_means(values: Array) -> Array:
+    """Return the mean of each column over the rows that count; NaN where none does.
+
+    Args:
+        values: Shape ``(P, M)``, NaN where a subject does not count.
+    """
     counted = np.isfinite(values)
     counts = counted.sum(axis=0)
     totals = np.where(counted, values, 0.0).sum(axis=0)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paramreuse.intervals import bootstrap_interval
-from paramreuse.outcomes import Sweep
+from paramreuse.outcomes import Sweep, column_means
 from paramreuse.report.contents import SourceReport
 from paramreuse.report.plain_values import short
 from paramreuse.swaps import SOURCE, Swap
@@ -82,20 +82,12 @@ def _class_drops(sweep: Sweep, confidence: float) -> dict[tuple[str, str], list[
     low, high = np.full((2, drops.shape[1]), np.nan)
     if sweep.subjects and drops.shape[1] <= _MOST_CLASS_COLUMNS:
         low, high = bootstrap_interval(drops, confidence=confidence, seed=sweep.seed)
-    means = _column_means(drops)
+    means = column_means(drops)
     triples = [[short(v) for v in column] for column in zip(means, low, high, strict=True)]
     return {
         name: list(triples[index * num_classes : (index + 1) * num_classes])
         for index, name in enumerate(names)
     }
-
-
-def _column_means(values: Array) -> Array:
-    counted = np.isfinite(values)
-    counts = counted.sum(axis=0)
-    totals = np.where(counted, values, 0.0).sum(axis=0)
-    means: Array = np.divide(totals, counts, out=np.full(totals.shape, np.nan), where=counts > 0)
-    return means
 
 
 def _subject_drops(sweep: Sweep, swap: Swap) -> Sequence[object]:
