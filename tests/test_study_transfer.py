@@ -114,6 +114,17 @@ def test_random_plan_loads_as_many_of_each_kind_as_the_plan_and_freezes_nothing(
     assert len(drawn) == 2
 
 
+def test_random_plan_loads_the_output_layer_where_the_plan_does() -> None:
+    plan = plan_for(seeded(0), lambda site: site.key in ("0.weight", "6.weight"))
+
+    model, _, source = started("random-plan", plan, seed=0)
+
+    # Were the output left, plan and control would differ by their heads.
+    loaded = keys_equal(model, source)
+    assert "6.weight" in loaded
+    assert len(loaded) == 2
+
+
 def test_random_plan_depends_on_the_seed_alone() -> None:
     plan = plan_for(seeded(0), lambda site: site.key == "0.weight")
     first = started("random-plan", plan, seed=3)[0]
