@@ -63,6 +63,8 @@ class NetworkSpec(_Section):
         width: Features of the first layer.
         bias: Whether the convolutions have biases (PSPNet: those of the backbone).
         upsampling: Of ``unet``: ``bilinear`` or ``transposed``.
+        residual: Of ``unet``: a short connection around every double convolution.
+        long_skips: Of ``unet``: the long connections from the way down to the way up.
         weights: Of ``pspnet``: ImageNet checkpoint for the backbone.
         options: Keyword arguments for a factory of your own.
     """
@@ -71,6 +73,8 @@ class NetworkSpec(_Section):
     width: Annotated[int, Field(ge=1)] = 64
     bias: bool | None = None
     upsampling: Literal["bilinear", "transposed"] = "bilinear"
+    residual: bool = False
+    long_skips: bool = True
     weights: str | None = None
     options: dict[str, Any] = {}
 
@@ -86,6 +90,8 @@ class DataSpec(_Section):
         validation: Number of subjects to validate on.
         size: Rows and columns after cropping.
         spacing_mm: Pixel size after resampling; left as it is if not given.
+        labels: Class names of this set by those of the target's, where they differ; several may
+            become one. Every class but the background has to be there.
         options: Keyword arguments for the reader.
     """
 
@@ -95,6 +101,7 @@ class DataSpec(_Section):
     validation: Annotated[int, Field(ge=1)] | None = None
     size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = (128, 128)
     spacing_mm: Annotated[Number, Field(gt=0)] | None = None
+    labels: dict[str, str] | None = None
     options: dict[str, Any] = {}
 
     @field_validator("size", mode="before")
@@ -143,6 +150,8 @@ class SweepSpec(_Section):
         engine: ``partial`` (recompute what a swap changes) or ``full``.
         stop: ``decided``: end a swap when its verdict cannot change.
         memory_limit_gb: Memory for intermediate results.
+        recalibrate: Whether kernel swaps are scored once more with the BatchNorm statistics
+            recomputed on the target's training images, labels unseen.
     """
 
     swaps: Annotated[list[SwapSet], AtLeastOne, Once] = ["single"]
@@ -151,6 +160,7 @@ class SweepSpec(_Section):
     engine: Literal["partial", "full"] = "partial"
     stop: Literal["decided"] | None = None
     memory_limit_gb: Annotated[Number, Field(gt=0)] | None = None
+    recalibrate: bool = False
 
 
 class JudgeSpec(_Section):
@@ -180,6 +190,10 @@ class TransferSpec(_Section):
             mean and variance of each source tensor).
         seeds: Repetitions, each with its own fresh weights and its own choice of subjects.
         epochs: Passes over the training set; the target's if not given.
+        sources: ``all``, ``best`` (the one that is ranked first), or names.
+        plan_from: Source whose verdict says which sites every plan loads, as in the papers; each
+            source's own if not given.
+        keep_seeds: Number of repetitions whose trained models are kept.
     """
 
     subjects: Annotated[list[Annotated[int, Field(ge=1)]], AtLeastOne, Once] = [10]
@@ -191,6 +205,9 @@ class TransferSpec(_Section):
     ]
     seeds: Annotated[int, Field(ge=1)] = 1
     epochs: Annotated[int, Field(ge=1)] | None = None
+    sources: Literal["all", "best"] | Annotated[list[str], AtLeastOne, Once] = "all"
+    plan_from: str | None = None
+    keep_seeds: Annotated[int, Field(ge=0)] = 0
 
 
 class Study(_Section):
