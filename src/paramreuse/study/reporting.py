@@ -19,6 +19,7 @@ from paramreuse.sites import Site, sites_of
 from paramreuse.study.config import TARGET
 from paramreuse.study.examples import example_images
 from paramreuse.study.job import Job, opened
+from paramreuse.study.source_ranking import ranked_sources
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer_stage import attempts_of, transfer_rows
@@ -217,10 +218,8 @@ def _epochs_to_level(
 
 
 def _ranking(job: Job) -> list[dict[str, Any]]:
-    from paramreuse.study.tables import ranking_rows
-
-    swept = [name for name in job.bench.study.sources if job.store.rows("sweeps", sweep=name)]
-    return ranking_rows(job.bench.folder) if len(swept) > 1 else []
+    rows = ranked_sources(job.store, job.bench.study)
+    return rows if len(rows) > 1 else []
 
 
 def _provenance(job: Job) -> dict[str, object]:

@@ -1,12 +1,10 @@
 """What the commands show: rows of what a run folder, or files, hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from paramreuse.batchnorm import compare_batchnorms
 from paramreuse.checkpoint.hub import is_hub_address
@@ -22,11 +20,11 @@ from paramreuse.study.aligning import align_named
 from paramreuse.study.config import JudgeSpec, Study
 from paramreuse.study.named import NETWORKS, load_named
 from paramreuse.study.run_folder import read_run
+from paramreuse.study.source_ranking import ranked_sources, stored_verdicts
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer_stage import attempts_of, transfer_rows
-from paramreuse.swaps import kernel_sites
-from paramreuse.verdict import Verdict, judge
+from paramreuse.verdict import Verdict
 
 Row = dict[str, Any]
 
@@ -172,20 +170,18 @@ def _verdicts(
 ) -> dict[str, Verdict]:
     study = read_run(folder)
     spec = _judged_by(study, tolerance, confidence)
-    verdicts: dict[str, Verdict] = {}
     with _store_of(folder) as store:
-        for source in study.sources:
-            sweep = read_sweep(store, source)
-            if sweep is not None:
-                verdicts[source] = judge(
-                    sweep, tolerance=spec.tolerance, confidence=spec.confidence
-                )
-    if not verdicts:
+        verdicts = stored_verdicts(store, study.sources, spec)
+    _require_swept(verdicts, folder)
+    return verdicts
+
+
+def _require_swept(found: Sized, folder: Path) -> None:
+    if not found:
         raise StudyError(
             f"nothing to judge in {str(folder)!r}: no source has been swept yet. "
             f"`paramreuse sweep {folder}` does it"
         )
-    return verdicts
 
 
 def _judged_by(study: Study, tolerance: float | None, confidence: float | None) -> JudgeSpec:
@@ -261,35 +257,11 @@ def planned(
 
 def ranking_rows(folder: Path) -> list[Row]:
     """Rank the swept sources of a run folder: most reusable kernel layers first."""
-    verdicts = _verdicts(folder, None, None)
+    study = read_run(folder)
     with _store_of(folder) as store:
-        rows = [_ranking_row(store, source, verdict) for source, verdict in verdicts.items()]
-    by_rmse = sorted(rows, key=lambda row: row["rmse"])
-    rows.sort(key=lambda row: (-row["kernel_share"], row["mean_drop"]))
-    return [
-        {"rank": rank} | row | {"rmse_rank": by_rmse.index(row) + 1}
-        for rank, row in enumerate(rows, start=1)
-    ]
-
-
-def _ranking_row(store: Store, source: str, verdict: Verdict) -> Row:
-    kernels = {site.key for j in verdict.kernel_judgements for site in kernel_sites(j.swap.sites)}
-    held = [row for row in store.rows("distances", source=source) if row["key"] in kernels]
-    lineage = store.rows("lineages", source=source)
-    drops = [j.drop for j in verdict.kernel_judgements]
-    return {
-        "source": source,
-        "lineage": lineage[0]["lineage"] if lineage else "not compared",
-        "kernel_share": verdict.kernel_share,
-        "paper_kernel_share": verdict.paper_kernel_share,
-        "mean_drop": float(np.mean(drops)) if drops else float("nan"),
-        "rmse": _mean_of(held, "rmse"),
-        "relative_rmse": _mean_of(held, "relative_rmse"),
-    }
-
-
-def _mean_of(rows: Sequence[Row], column: str) -> float:
-    return float(np.mean([row[column] for row in rows])) if rows else float("nan")
+        rows = ranked_sources(store, study)
+    _require_swept(rows, folder)
+    return rows
 
 
 def outcome(folder: Path) -> Row:

@@ -1,0 +1,62 @@
+"""The sources of a study judged and ranked, from what its store holds."""
+
+from collections.abc import Sequence
+from math import isnan
+from typing import Any
+
+import numpy as np
+
+from paramreuse.study.config import JudgeSpec, Study
+from paramreuse.study.store import Store
+from paramreuse.study.stored_sweep import read_sweep
+from paramreuse.swaps import kernel_sites
+from paramreuse.verdict import Verdict, judge
+
+Row = dict[str, Any]
+
+
+def stored_verdicts(store: Store, sources: Sequence[str], spec: JudgeSpec) -> dict[str, Verdict]:
+    """Judge every source that has been swept, in the order of ``sources``."""
+    sweeps = {source: read_sweep(store, source) for source in sources}
+    return {
+        source: judge(sweep, tolerance=spec.tolerance, confidence=spec.confidence)
+        for source, sweep in sweeps.items()
+        if sweep is not None
+    }
+
+
+def ranked_sources(store: Store, study: Study) -> list[Row]:
+    """Rank the swept sources of a study, as ``ranking.rank_sources`` does.
+
+    Returns:
+        One row per source with the columns of ``Ranking.frame``: most reusable kernel layers
+        first, ties by the smaller mean drop, sources without a kernel that fits last.
+    """
+    verdicts = stored_verdicts(store, study.sources, study.judge)
+    rows = [_ranking_row(store, source, verdict) for source, verdict in verdicts.items()]
+    by_rmse = sorted(rows, key=lambda row: (isnan(row["rmse"]), row["rmse"]))
+    rows.sort(key=lambda r: (isnan(r["kernel_share"]), -r["kernel_share"], r["mean_drop"]))
+    return [
+        {"rank": rank} | row | {"rmse_rank": by_rmse.index(row) + 1}
+        for rank, row in enumerate(rows, start=1)
+    ]
+
+
+def _ranking_row(store: Store, source: str, verdict: Verdict) -> Row:
+    kernels = {site.key for j in verdict.kernel_judgements for site in kernel_sites(j.swap.sites)}
+    held = [row for row in store.rows("distances", source=source) if row["key"] in kernels]
+    lineage = store.rows("lineages", source=source)
+    drops = [j.drop for j in verdict.kernel_judgements]
+    return {
+        "source": source,
+        "lineage": lineage[0]["lineage"] if lineage else "not compared",
+        "kernel_share": verdict.kernel_share,
+        "paper_kernel_share": verdict.paper_kernel_share,
+        "mean_drop": float(np.mean(drops)) if drops else float("nan"),
+        "rmse": _mean_of(held, "rmse"),
+        "relative_rmse": _mean_of(held, "relative_rmse"),
+    }
+
+
+def _mean_of(rows: Sequence[Row], column: str) -> float:
+    return float(np.mean([row[column] for row in rows])) if rows else float("nan")
