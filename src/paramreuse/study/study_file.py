@@ -12,13 +12,19 @@ import yaml
 from paramreuse.checkpoint.hub import is_hub_address
 from paramreuse.errors import StudyError
 from paramreuse.study.config import Study, check_study
+from paramreuse.study.variants import choose_profile, split_arms
 
 _PATH_KEYS = frozenset({"root", "weights", "checkpoint"})
 _FREE_KEY = "options"
 """What stands under it is the reader's or the network's own, and no path that we know of."""
 
 
-def read_study(path: str | os.PathLike[str], *, roots: Mapping[str, str] | None = None) -> Study:
+def read_study(
+    path: str | os.PathLike[str],
+    *,
+    roots: Mapping[str, str] | None = None,
+    profile: str | None = None,
+) -> Study:
     """Read and check a study file.
 
     Paths in it are relative to the file; ``${NAME}`` takes an environment variable, ``~`` the home
@@ -27,6 +33,7 @@ def read_study(path: str | os.PathLike[str], *, roots: Mapping[str, str] | None 
     Args:
         path: The YAML file.
         roots: Data roots by name of the image set, instead of those in the file.
+        profile: Which of the file's profiles; None where it has none.
 
     Returns:
         The study with absolute paths and every default filled in.
@@ -36,21 +43,60 @@ def read_study(path: str | os.PathLike[str], *, roots: Mapping[str, str] | None 
             value is wrong, or a name is not defined. The message names the place.
     """
     file = Path(path)
+    content = choose_profile(read_content(file), profile, where=str(file))
+    return _checked(content, file, roots or {}, where=str(file))
+
+
+def read_arms(
+    path: str | os.PathLike[str],
+    *,
+    roots: Mapping[str, str] | None = None,
+    profile: str | None = None,
+) -> dict[str, Study]:
+    """Read and check a study file with arms: one study each, by name.
+
+    Args:
+        path: The YAML file.
+        roots: As for ``read_study``, for every arm.
+        profile: As for ``read_study``.
+
+    Raises:
+        StudyError: As for ``read_study``; or the file has no arms. The message names the arm.
+    """
+    file = Path(path)
+    content = choose_profile(read_content(file), profile, where=str(file))
+    arms = split_arms(content, where=str(file))
+    return {
+        name: _checked(held, file, roots or {}, where=f"{file}, arm {name}")
+        for name, held in arms.items()
+    }
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Read a study file as it is written.
+
+    Raises:
+        StudyError: It is not there, not YAML, or a key stands twice.
+    """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise StudyError(f"cannot read the study {str(file)!r}: {error.strerror}") from error
+        raise StudyError(f"cannot read the study {str(path)!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise StudyError(f"cannot read the study {str(file)!r}: it is not UTF-8 text") from error
+        raise StudyError(f"cannot read the study {str(path)!r}: it is not UTF-8 text") from error
     try:
-        _refuse_twins(yaml.compose(text, Loader=yaml.SafeLoader), str(file))
+        _refuse_twins(yaml.compose(text, Loader=yaml.SafeLoader), str(path))
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise StudyError(f"cannot read the study {str(file)!r}: not YAML: {error}") from error
+        raise StudyError(f"cannot read the study {str(path)!r}: not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise StudyError(f"cannot read the study {str(file)!r}: expected keys such as name, data")
-    _override_roots(content, roots or {})
-    return check_study(_resolve(content, file.resolve().parent), where=str(file))
+        raise StudyError(f"cannot read the study {str(path)!r}: expected keys such as name, data")
+    return content
+
+
+def _checked(content: dict[str, Any], file: Path, roots: Mapping[str, str], *, where: str) -> Study:
+    _override_roots(content, roots)
+    return check_study(_resolve(content, file.resolve().parent), where=where)
 
 
 def demo_study() -> Study:
