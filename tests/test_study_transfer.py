@@ -18,6 +18,7 @@ from paramreuse.layers import Kind
 from paramreuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites import Site, match_sites
 from paramreuse.study import transfer_stage
+from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import Study
 from paramreuse.study.job import Job
 from paramreuse.study.run import open_job, run_study
@@ -29,7 +30,7 @@ from paramreuse.study.transfer import (
     list_attempts,
     start_model,
 )
-from paramreuse.study.transfer_stage import attempts_of, run_transfer, transfer_rows
+from paramreuse.study.transfer_stage import run_transfer, transfer_rows
 from paramreuse.study.workbench import Workbench
 from paramreuse.training import EpochRow, TrainingResult
 from study_samples import given_content, seeded, study_of
@@ -268,7 +269,8 @@ def transferred(study: Study, tmp_path: Path, **changes: Any) -> tuple[str, list
 
 
 def rows_of(job: Job) -> list[dict[str, Any]]:
-    return transfer_rows(job.store, ["RV", "LV"], attempts_of(job.bench.study))
+    attempts = attempts_of(job.bench.study, job.store)
+    return transfer_rows(job.store, ["RV", "LV"], attempts)
 
 
 def test_a_second_run_trains_nothing(tmp_path: Path, trainer: Trainer) -> None:

@@ -16,13 +16,14 @@ from paramreuse.report.connections import layer_edges
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
 from paramreuse.report.page import write_report
 from paramreuse.sites import Site, sites_of
-from paramreuse.study.config import TARGET
+from paramreuse.study.attempts import attempts_of
+from paramreuse.study.config import TARGET, Study
 from paramreuse.study.examples import example_images
 from paramreuse.study.job import Job, opened
 from paramreuse.study.source_ranking import ranked_sources
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.study.transfer_stage import attempts_of, transfer_rows
+from paramreuse.study.transfer_stage import transfer_rows
 from paramreuse.verdict import Verdict, judge, share_curve
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _source_report(job: Job, name: str) -> SourceReport:
         verdict = judge(sweep, tolerance=spec.tolerance, confidence=spec.confidence)
         if "single" in job.bench.study.sweep.swaps:
             plan = plan_reuse(verdict, source=name, accept=spec.accept).summary()
-        notes += _joint_note(store, name)
+        notes += _joint_note(store, name) + _borrowed_plan_note(job.bench.study, name)
     return SourceReport(
         name=name,
         sweep=sweep,
@@ -155,6 +156,13 @@ def _joint_note(store: Store, name: str) -> list[str]:
     ]
 
 
+def _borrowed_plan_note(study: Study, name: str) -> list[str]:
+    owner = study.transfer.plan_from if study.transfer else None
+    if owner in (None, name):
+        return []
+    return [f"In the transfer, what is loaded of it are the sites of the plan of {owner}."]
+
+
 def _without(rows: Sequence[dict[str, Any]], *columns: str) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in columns} for row in rows]
 
@@ -184,7 +192,7 @@ def _transfer(job: Job, sources: Sequence[SourceReport]) -> list[dict[str, Any]]
         return []
     pairs = zip(sweep.classes, sweep.foreground, strict=True)
     foreground = [name for name, counts in pairs if counts]
-    rows = transfer_rows(job.store, foreground, attempts_of(job.bench.study))
+    rows = transfer_rows(job.store, foreground, attempts_of(job.bench.study, job.store))
     for row in rows:
         row["epochs_to_level"] = _epochs_to_level(job.store, rows, row)
     return rows

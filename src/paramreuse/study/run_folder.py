@@ -101,7 +101,8 @@ def require_outside(out: Path, folder: Path) -> None:
         StudyError: ``out`` is the folder's study, its store or one of its models.
     """
     target, run = out.resolve(), folder.resolve()
-    if target.parent == run / "models" or target in (run / "study.yaml", run / "results.sqlite"):
+    kept = (run / "study.yaml", run / "results.sqlite")
+    if run / "models" in target.parents or target in kept:
         raise StudyError(
             f"cannot write {str(out)!r}: the study's results rest on that file. Write elsewhere"
         )

@@ -17,13 +17,14 @@ from paramreuse.lending import Weights, tensors_of
 from paramreuse.plan import Plan, plan_reuse
 from paramreuse.sites import sites_of
 from paramreuse.study.aligning import align_named
+from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import JudgeSpec, Study
 from paramreuse.study.named import NETWORKS, load_named
 from paramreuse.study.run_folder import read_run
 from paramreuse.study.source_ranking import ranked_sources, stored_verdicts
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.study.transfer_stage import attempts_of, transfer_rows
+from paramreuse.study.transfer_stage import transfer_rows
 from paramreuse.verdict import Verdict
 
 Row = dict[str, Any]
@@ -320,5 +321,5 @@ def summed_transfer(study: Study, store: Store) -> list[Row]:
 
     classes = [row["class"] for row in store.rows("transfers")]
     names = list(dict.fromkeys(classes))
-    rows = transfer_rows(store, names[1:], attempts_of(study))
+    rows = transfer_rows(store, names[1:], attempts_of(study, store))
     return [dict(row) for row in summarise_transfer(rows, names)]

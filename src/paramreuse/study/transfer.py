@@ -6,6 +6,7 @@ control for the plan, ``statistics`` the one of Raghu et al. (2019), arXiv 1902.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import DataError
-from paramreuse.lending import lend
+from paramreuse.lending import Weights, lend
 from paramreuse.plan import Action, Plan, PlanEntry, apply_plan
-from paramreuse.sites import Site, match_sites
+from paramreuse.sites import Site, SkippedTensor, compare_sites, match_sites
 from paramreuse.swaps import seed_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Attempt:
         return f"{self.strategy}{start}-{self.subjects}-{self.seed}"
 
     @property
+    def follows_plan(self) -> bool:
+        """Whether it loads what a plan says, or a random choice as large."""
+        return "plan" in self.strategy
+
+    @property
     def columns(self) -> dict[str, object]:
         """The attempt as columns of a table."""
         return {
@@ -53,6 +59,11 @@ class Attempt:
             "subjects": self.subjects,
             "seed": self.seed,
         }
+
+
+def kept_model(folder: Path, attempt: Attempt) -> Path:
+    """Return where a run folder keeps the trained model of an attempt, if the study asks for it."""
+    return folder / "models" / "transfer" / f"{attempt.name}.safetensors"
 
 
 def list_attempts(
@@ -114,6 +125,31 @@ def draw_subjects(
         subjects=tuple(prepared.subjects[index] for index in kept),
         names=tuple(prepared.names[index] for index in kept),
     )
+
+
+def fit_plan(
+    plan: Plan, target: nn.Module, source: Weights
+) -> tuple[Plan, tuple[SkippedTensor, ...]]:
+    """Leave those sites of a plan that a source cannot give: the plan may be another source's.
+
+    Args:
+        plan: The plan.
+        target: Network that the plan is for.
+        source: Source whose tensors are to be loaded.
+
+    Returns:
+        The plan without them, and what was taken out of it, each with the reason.
+    """
+    reasons = {item.key: item.reason for item in compare_sites(target, source).skipped}
+    missing = [site.key for site in plan.loaded if site.key in reasons]
+    entries = tuple(
+        replace(entry, action=Action.LEAVE, reason=reasons[entry.site.key])
+        if entry.site.key in missing
+        else entry
+        for entry in plan.entries
+    )
+    skipped = tuple(SkippedTensor(key, reasons[key]) for key in missing)
+    return replace(plan, entries=entries), skipped
 
 
 def start_model(

@@ -6,100 +6,111 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import nn
 
+from paramreuse.checkpoint import write_checkpoint
 from paramreuse.plan import Plan
 from paramreuse.scoring import score_subjects
-from paramreuse.study.config import TARGET, ModelSpec, Study
+from paramreuse.study.attempts import (
+    SourcePlan,
+    attempts_of,
+    source_plans,
+    tell_choice,
+    tell_plans,
+)
+from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.job import Job, followed, keep_epochs, opened
-from paramreuse.study.stages import plan_of
 from paramreuse.study.store import Store
-from paramreuse.study.transfer import Attempt, draw_subjects, list_attempts, start_model
+from paramreuse.study.transfer import Attempt, draw_subjects, kept_model, start_model
 from paramreuse.swaps import seed_of
 from paramreuse.training import initial_model, train_model
 
 
 def run_transfer(job: Job) -> str:
-    """Train the target afresh under every strategy."""
-    spec = job.bench.study.transfer
-    if spec is None:
+    """Train the target afresh under every strategy.
+
+    Raises:
+        DataError: There are not as many training subjects.
+        StudyError: The best source is asked for, and no source can be ranked.
+    """
+    study = job.bench.study
+    if study.transfer is None:
         return "the study asks for none"
     images = job.bench.images(job.bench.target.data)
-    draw_subjects(images.trainable, max(spec.subjects), seed=0)
-    attempts = attempts_of(job.bench.study)
-    sources = {a.source for a in attempts if _needs_plan(a)}
-    plans = {source: plan_of(job, source) for source in sources}
+    draw_subjects(images.trainable, max(study.transfer.subjects), seed=0)
+    notes = list(tell_choice(study, job.store))
+    attempts = attempts_of(study, job.store)
+    plans = source_plans(job, attempts)
+    notes += tell_plans(study, plans)
     left_out = _left_out(job, attempts, plans)
     for attempt in left_out:
-        _forget(job.store, attempt)
+        _forget(job, attempt)
     with job.talk.progress("transfer") as progress:
         for done, attempt in enumerate(attempts):
             progress(done, len(attempts))
             if attempt not in left_out:
-                _train_attempt(job, attempt, plans.get(attempt.source))
+                _train_attempt(job, attempt, plans)
         progress(len(attempts), len(attempts))
-    note = "".join(
-        f"; {count} left out: {reason}" for reason, count in Counter(left_out.values()).items()
-    )
+    notes += [f"{count} left out: {reason}" for reason, count in Counter(left_out.values()).items()]
     means = _strategy_means(transfer_rows(job.store, foreground_names(job), attempts))
-    if not means:
-        return f"nothing trained{note}"
     listed = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-    return f"{len(attempts) - len(left_out)} trainings: {listed}{note}"
+    trained = f"{len(attempts) - len(left_out)} trainings: {listed}" if means else "nothing trained"
+    return "; ".join([trained, *notes])
 
 
 def _left_out(
-    job: Job, attempts: Sequence[Attempt], plans: Mapping[str, Plan]
+    job: Job, attempts: Sequence[Attempt], plans: Mapping[str, SourcePlan]
 ) -> dict[Attempt, str]:
     """Return the attempts that would show nothing, each with the reason."""
     parameters = {name for name, _ in job.bench.factory(TARGET)().named_parameters()}
     reasons: dict[Attempt, str] = {}
-    for attempt in filter(_needs_plan, attempts):
-        loaded = {site.key for site in plans[attempt.source].loaded}
+    for attempt in attempts:
+        if not attempt.follows_plan:
+            continue
+        found = plans[attempt.source]
+        loaded = {site.key for site in found.plan.loaded}
         if not loaded:
-            reasons[attempt] = "the plan is empty"
+            emptied = f"{attempt.source} can give no site of the plan"
+            reasons[attempt] = emptied if found.skipped else "the plan is empty"
         elif attempt.strategy == "plan-freeze" and parameters <= loaded:
             reasons[attempt] = "the plan freezes everything"
     return reasons
 
 
-def attempts_of(study: Study) -> list[Attempt]:
-    """List the trainings of a study's transfer table; none if it asks for no transfer."""
-    spec = study.transfer
-    if spec is None:
-        return []
-    return list_attempts(spec.subjects, spec.strategies, spec.seeds, study.sources)
-
-
-def _forget(store: Store, attempt: Attempt) -> None:
-    """Remove what an attempt measured under a plan that is no longer the plan."""
+def _forget(job: Job, attempt: Attempt) -> None:
+    """Remove what came of an attempt under a plan that is no longer the plan."""
+    kept_model(job.bench.folder, attempt).unlink(missing_ok=True)
     for table in ("transfers", "transfer_epochs"):
-        store.remove(table, **attempt.columns)
-    store.remove("facts", name=_recipe_name(attempt))
+        job.store.remove(table, **attempt.columns)
+    job.store.remove("facts", name=_recipe_name(attempt))
 
 
 def _recipe_name(attempt: Attempt) -> str:
     return f"recipe/{attempt.name}"
 
 
-def _needs_plan(attempt: Attempt) -> bool:
-    return "plan" in attempt.strategy
-
-
-def _train_attempt(job: Job, attempt: Attempt, plan: Plan | None) -> None:
-    """Train and score one attempt, unless the store has it from the same recipe."""
+def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) -> None:
+    """Train and score one attempt, unless all of it is there from the same recipe."""
     spec = job.bench.study.transfer
     assert spec is not None, "only a study with a transfer section has attempts"
+    plan = plans[attempt.source].plan if attempt.follows_plan else None
     training = job.bench.target.model_copy(
         update={"epochs": spec.epochs or job.bench.target.epochs, "init": "independent"}
     )
-    recipe = _recipe(training, plan if _needs_plan(attempt) else None)
+    recipe = _recipe(training, plan)
     folder = job.bench.folder / "training" / attempt.name
     if job.store.fact(_recipe_name(attempt)) != recipe:
         shutil.rmtree(folder, ignore_errors=True)
-        _forget(job.store, attempt)
+        _forget(job, attempt)
         job.store.put_fact(_recipe_name(attempt), recipe)
-    if not job.store.rows("transfers", **attempt.columns):
-        _measure_attempt(job, attempt, plan, training)
+    kept = kept_model(job.bench.folder, attempt) if attempt.seed < spec.keep_seeds else None
+    is_scored = bool(job.store.rows("transfers", **attempt.columns))
+    if not is_scored or (kept is not None and not kept.is_file()):
+        model = _trained(job, attempt, plan, training)
+        if kept is not None:
+            # Before the scores: a run that is killed in between trains this one anew.
+            write_checkpoint(kept, model, {"study": job.bench.study.name, "model": attempt.name})
+        _store_scores(job, attempt, model)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -108,7 +119,7 @@ def _recipe(training: ModelSpec, plan: Plan | None) -> dict[str, Any]:
     return {"training": training.model_dump(mode="json"), "loaded": loaded}
 
 
-def _measure_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: ModelSpec) -> None:
+def _trained(job: Job, attempt: Attempt, plan: Plan | None, training: ModelSpec) -> nn.Module:
     bench = job.bench
     images = bench.images(bench.target.data)
 
@@ -132,7 +143,12 @@ def _measure_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Mo
         )
     for row in result.history:
         keep(row)
-    trained = result.model.to(bench.torch_device)
+    return result.model
+
+
+def _store_scores(job: Job, attempt: Attempt, model: nn.Module) -> None:
+    bench = job.bench
+    trained = model.to(bench.torch_device)
     subjects, scores = score_subjects(trained, bench.validation_batches(), bench.score)
     rows = [
         attempt.columns | {"subject": subject, "class": label, "score": float(scores[i, k])}
