@@ -22,7 +22,7 @@ ORDER = (
     *("engine", "partial", "stopping", "outcomes", "runner", "sweep", "scoring"),
     *("pair_sums", "lineage", "distance"),
     *("channels", "channel_call", "channel_shapes", "channel_ops", "channel_trace", "alignment"),
-    *("recalibration", "batchnorm", "frozen_norm", "freezing"),
+    *("recalibration", "recalibrated_sweep", "batchnorm", "frozen_norm", "freezing"),
     *("verdict", "plan", "ranking", "plan_file", "schedule_export"),
     # What it runs on, and a whole study.
     *("networks", "data", "training", "console", "report", "study", "cli", "__main__"),

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from paramreuse.plan_file import read_plan, write_plan
     from paramreuse.ranking import Ranking, rank_sources
+    from paramreuse.recalibrated_sweep import sweep_recalibrated
     from paramreuse.report.figures import (
         plot_batchnorm,
         plot_distance,
@@ -73,6 +74,7 @@ _HOMES = {
     ),
     "plan_file": ("read_plan", "write_plan"),
     "ranking": ("Ranking", "rank_sources"),
+    "recalibrated_sweep": ("sweep_recalibrated",),
     "report.figures": (
         *("plot_batchnorm", "plot_distance", "plot_map", "plot_sweep", "plot_transfer"),
     ),
@@ -136,6 +138,7 @@ __all__ = [
     "recalibrated",
     "share_curve",
     "sites_of",
+    "sweep_recalibrated",
     "sweep_sites",
     "trainable_parameters",
     "unfreeze_tensors",

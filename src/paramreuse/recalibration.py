@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paramreuse.errors import ModelError
+from paramreuse.layers import key_of
 from paramreuse.untouched import untouched_random_state
 
 
@@ -33,11 +34,7 @@ def recalibrated(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
         ModelError: There is no batch, or one leaves a BatchNorm a single value per channel.
     """
     twin = deepcopy(model).eval()
-    norms = {
-        path: layer
-        for path, layer in twin.named_modules()
-        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
-    }
+    norms = _norms_with_statistics(twin)
     moments: dict[str, _Moments] = {}
     hooks = [
         layer.register_forward_pre_hook(_watch(path, moments)) for path, layer in norms.items()
@@ -58,13 +55,38 @@ def recalibrated(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     return twin.eval()
 
 
+def statistic_keys(model: nn.Module) -> frozenset[str]:
+    """Return the keys of what ``recalibrated`` recomputes: RM and RV of every BatchNorm.
+
+    Raises:
+        ModelError: There is none.
+    """
+    names = ("running_mean", "running_var")
+    keys = [key_of(path, name) for path in _norms_with_statistics(model) for name in names]
+    if not keys:
+        raise ModelError(
+            f"there is nothing to recalibrate in {type(model).__name__}: expected an "
+            "nn.BatchNorm that keeps running statistics. Other layers take theirs from each "
+            "image, or hold them fixed"
+        )
+    return frozenset(keys)
+
+
+def _norms_with_statistics(model: nn.Module) -> dict[str, _BatchNorm]:
+    return {
+        path: layer
+        for path, layer in model.named_modules()
+        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+    }
+
+
 class _Moments:
     """Count, mean and summed squared deviation per channel of what enters a layer, in float64."""
 
-    def __init__(self, num_channels: int) -> None:
+    def __init__(self, like: Tensor) -> None:
         self.count = 0
-        self.mean = torch.zeros(num_channels, dtype=torch.float64)
-        self.deviation = torch.zeros(num_channels, dtype=torch.float64)
+        self.mean = torch.zeros_like(like)
+        self.deviation = torch.zeros_like(like)
 
     def add(self, values: Tensor) -> None:
         """Take in values of shape ``(C, positions)``.
@@ -93,12 +115,14 @@ class _Moments:
 def _watch(path: str, moments: dict[str, _Moments]) -> Callable[[nn.Module, tuple[Tensor]], None]:
     def hook(_layer: nn.Module, arguments: tuple[Tensor]) -> None:
         inputs = arguments[0].detach()
-        values = inputs.transpose(0, 1).flatten(1).to("cpu", torch.float64)
+        # Where the values are, lest every activation leave its GPU; MPS has no float64.
+        device = "cpu" if inputs.device.type == "mps" else inputs.device
+        values = inputs.transpose(0, 1).flatten(1).to(device, torch.float64)
         if values.shape[1] < 2:
             raise ModelError(
                 f"cannot recalibrate {path!r}: the batch of shape {tuple(inputs.shape)} leaves one "
                 "value per channel, which has no variance. Give batches of at least two samples"
             )
-        moments.setdefault(path, _Moments(len(values))).add(values)
+        moments.setdefault(path, _Moments(values[:, 0])).add(values)
 
     return hook

@@ -1,0 +1,216 @@
+"""The sweep after recalibration: what a swap costs once BatchNorm has been adapted to it.
+
+Statistics that no longer fit what enters a layer explain much of what a swapped kernel costs, and
+they can be recomputed without a label. What then remains is the cost of the kernel itself.
+
+Source: REPAIR (ICLR 2023, arXiv 2211.08403); Schneider et al. (NeurIPS 2020, arXiv 2006.16971).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paramreuse.batches import Batches, walk_batches
+from paramreuse.engine import FullEngine, device_of, require_evaluation_mode
+from paramreuse.errors import ModelError, SiteMismatchError
+from paramreuse.layers import KERNEL_FAMILIES, Kind
+from paramreuse.lending import Weights, lend, tensors_of
+from paramreuse.outcomes import MEAN, Sweep
+from paramreuse.recalibration import recalibrated, statistic_keys
+from paramreuse.runner import Progress, Runner, Trial
+from paramreuse.scores import Score
+from paramreuse.scoring import score_subjects
+from paramreuse.sites import Site, compare_sites, require_sites
+from paramreuse.swaps import (
+    SOURCE,
+    Replacements,
+    Swap,
+    SwapChoice,
+    is_identical,
+    make_swaps,
+    replacements_for,
+)
+from paramreuse.untouched import untouched_random_state
+
+
+def sweep_recalibrated(  # noqa: PLR0913 - what sweep_sites takes, and the calibration
+    target: nn.Module,
+    source: Weights,
+    batches: Batches,
+    score: Score,
+    calibration: Iterable[Any],
+    *,
+    swaps: SwapChoice | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Score every swap with the BatchNorm statistics recomputed after it.
+
+    The baseline is the target with its own statistics recomputed on the same images, so that a drop
+    is what the swap costs, not what recalibration does; ``notes`` has the score as trained beside
+    it. The target, the source and the global random state are the same afterwards.
+
+    Source: REPAIR (arXiv 2211.08403), statistics recomputed after weights were put in.
+
+    Args:
+        target: Network in evaluation mode; ``target(inputs)`` returns a tensor.
+        source: Model, state dict or checkpoint path whose tensors are put in.
+        batches: Re-iterable of ``(inputs, labels, subjects)``, the same every time.
+        score: ``Dice(num_classes=4)`` or another ``Score``.
+        calibration: Batches of target images, as for ``recalibrated``: tensors ``(N, C, H, W)``, or
+            tuples that begin with one; labels are not looked at. Walked once, images are kept.
+        swaps: As for ``make_swaps``; if not given, every kernel by itself, that of the output layer
+            included. RM and RV that are recomputed anyway are not put in: a swap of several sites
+            goes without them, and one of nothing else is left out, as ``notes`` says.
+        seed: Seed of the intervals.
+        progress: Called with the number of batches done, those for calibration counted, and of all.
+
+    Returns:
+        Scores per swap, subject and class; the only replacement is ``"source"``.
+
+    Raises:
+        SiteMismatchError: Nothing of the source fits the target, nothing but RM and RV is to be
+            swapped, or a set of swaps is unknown.
+        ModelError: The target is in training mode, has no BatchNorm statistics, or does not return
+            a tensor; or the calibration images cannot be used.
+        ScoreError: The batches cannot be used, no subject has a foreground class, or an output is
+            NaN; the message names the swap.
+    """
+    require_evaluation_mode(target)
+    recomputed = statistic_keys(target)
+    lent = lend(target, source)
+    with untouched_random_state(), torch.no_grad():
+        images = _images_of(calibration, device_of(target))
+        example = next(walk_batches(batches)).inputs.to(device_of(target))
+        match = compare_sites(target, lent, example_input=example)
+        require_sites(match)
+        asked = make_swaps(match.sites, _kernels(match.sites) if swaps is None else swaps)
+        chosen = _without(recomputed, asked)
+        _, as_trained = score_subjects(target, batches, score)
+        baseline = recalibrated(target, images)
+        lenders = replacements_for(baseline, lent, (), seed=seed)
+        engine = _RecalibratingEngine(baseline, images, recomputed)
+        num_ahead = len(images) * _num_moving(lenders, chosen)
+        report = None if progress is None else _counting(progress, engine, num_ahead)
+        trials = [Trial(swap, SOURCE) for swap in chosen]
+        runner = Runner(score, trials, lenders, engine, None, report)
+        runner.run(batches)
+        found = runner.outcome(match.skipped)
+    trained = replace(found, baseline=as_trained).baseline_scores()[MEAN]
+    note = (
+        f"baseline: statistics recomputed on {sum(map(len, images))} images, mean "
+        f"{type(score).__name__} {found.baseline_scores()[MEAN]:.3f}; as trained {trained:.3f}"
+    )
+    return replace(found, notes=(note, *_left_out(asked, chosen)))
+
+
+def _images_of(calibration: Iterable[Any], device: torch.device) -> list[Tensor]:
+    images: list[Tensor] = []
+    for index, batch in enumerate(calibration):
+        found = batch[0] if isinstance(batch, tuple | list) and batch else batch
+        if not isinstance(found, Tensor):
+            raise ModelError(
+                f"cannot recalibrate on batch {index}: expected images (N, C, H, W), or a tuple "
+                f"that begins with them, got a {type(batch).__name__}"
+            )
+        if not bool(torch.isfinite(found).all()):
+            raise ModelError(
+                f"cannot recalibrate on batch {index}: its images hold NaN or infinite values"
+            )
+        images.append(found.to(device))
+    return images
+
+
+def _kernels(sites: Iterable[Site]) -> list[Site]:
+    kernels = [site for site in sites if site.kind is Kind.W and site.family in KERNEL_FAMILIES]
+    if not kernels:
+        raise SiteMismatchError(
+            "cannot sweep the kernels: none of the source fits the target. `paramreuse compare` "
+            "says why; swaps='single' takes whatever fits"
+        )
+    return kernels
+
+
+def _without(recomputed: frozenset[str], swaps: Sequence[Swap]) -> list[Swap]:
+    """Take out of each swap what recalibration overwrites, and swaps of nothing else."""
+    reduced = [
+        replace(swap, sites=tuple(site for site in swap.sites if site.key not in recomputed))
+        for swap in swaps
+    ]
+    chosen = [swap for swap in reduced if swap.sites]
+    if not chosen:
+        raise SiteMismatchError(
+            f"cannot sweep {[swap.name for swap in swaps][:10]} with recalibration, which "
+            "overwrites RM and RV whatever is put in. Swap kernels, or use sweep_sites"
+        )
+    return chosen
+
+
+def _left_out(asked: Sequence[Swap], chosen: Sequence[Swap]) -> Iterator[str]:
+    kept = {swap.name for swap in chosen}
+    names = [swap.name for swap in asked if swap.name not in kept]
+    if names:
+        yield f"left out, since recalibration overwrites them: {', '.join(names)}"
+
+
+class _RecalibratingEngine(FullEngine):
+    """A full forward pass per variant, with the statistics recomputed for it.
+
+    Args:
+        model: The target with its own statistics recomputed.
+        images: Batches to recompute on.
+        recomputed: Keys of the statistics.
+    """
+
+    def __init__(
+        self, model: nn.Module, images: Sequence[Tensor], recomputed: frozenset[str]
+    ) -> None:
+        super().__init__(model)
+        self._base = model
+        self._images = images
+        self._recomputed = recomputed
+        self._statistics: dict[frozenset[str], dict[str, Tensor]] = {}
+
+    @property
+    def num_batches(self) -> int:
+        """How many batches went through the network for calibration."""
+        return len(self._statistics) * len(self._images)
+
+    def settled(self, variant: Mapping[str, Tensor]) -> Tensor:
+        """Run the target with one variant and its statistics in place."""
+        # One replacement is all there is, so the keys of a variant tell which it is.
+        keys = frozenset(variant)
+        if keys not in self._statistics:
+            self._statistics[keys] = self._recompute(variant)
+        return super().settled({**variant, **self._statistics[keys]})
+
+    def _recompute(self, variant: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        twin = deepcopy(self._base)
+        held = tensors_of(twin)
+        for key, tensor in variant.items():
+            held[key].copy_(tensor)
+        renewed = tensors_of(recalibrated(twin, self._images))
+        return {key: renewed[key] for key in self._recomputed}
+
+
+def _counting(progress: Progress, engine: _RecalibratingEngine, num_ahead: int) -> Progress:
+    """Count the batches for calibration, ``num_ahead`` in all, along with those that are scored."""
+
+    def report(done: int, total: int | None) -> None:
+        progress(engine.num_batches + done, None if total is None else num_ahead + total)
+
+    return report
+
+
+def _num_moving(lenders: Replacements, swaps: Sequence[Swap]) -> int:
+    """Count the variants that put in something else than the target holds."""
+    moving = (
+        swap.keys
+        for swap in swaps
+        if not is_identical(swap, lenders.tensors(swap, SOURCE), lenders.target)
+    )
+    return len(set(moving))
