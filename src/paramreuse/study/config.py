@@ -254,6 +254,16 @@ class Study(_Section):
         return self
 
     @model_validator(mode="after")
+    def _target_keeps_its_classes(self) -> "Study":
+        data = self.models[TARGET].data
+        if self.data[data].labels is not None:
+            raise ValueError(
+                f"data.{data}.labels: the target is trained on this set, and its classes are the "
+                "ones that others are mapped to. Leave labels out there"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _all_can_be_trained(self) -> "Study":
         for name, model in self.models.items():
             if model.checkpoint is None and self.data[model.data].train == 0:

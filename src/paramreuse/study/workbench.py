@@ -14,6 +14,7 @@ from torch import nn
 
 from paramreuse.checkpoint import load_checkpoint, read_checkpoint
 from paramreuse.checkpoint.hub import local_file
+from paramreuse.data.label_map import map_labels
 from paramreuse.data.preparation import (
     PreparedBatches,
     PreparedSet,
@@ -79,10 +80,21 @@ class Workbench:
     _sets: dict[str, ImageSet] = field(default_factory=dict)
 
     def image_set(self, name: str) -> ImageSet:
-        """List the subjects of an image set."""
+        """List the subjects of an image set, with the target's classes where it has a label map.
+
+        Raises:
+            DataError: The set cannot be read, or its label map does not fit; the message names it.
+            StudyError: There is no such reader, or it does not take the options.
+        """
         if name not in self._sets:
+            spec = self.study.data[name]
             with _naming(f"data.{name}"):
-                self._sets[name] = _read(name, self.study.data[name])
+                found = _read(name, spec)
+            if spec.labels is not None:
+                classes = self.image_set(self.target.data).classes
+                with _naming(f"data.{name}.labels"):
+                    found = map_labels(found, spec.labels, classes)
+            self._sets[name] = found
         return self._sets[name]
 
     def images(self, name: str) -> Images:
