@@ -209,6 +209,15 @@ class TransferSpec(_Section):
     plan_from: str | None = None
     keep_seeds: Annotated[int, Field(ge=0)] = 0
 
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _one_form(cls, value: object) -> object:
+        """Refuse here what fits neither form, since pydantic would tell of the first form alone."""
+        is_list = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+        if not is_list and value not in ("all", "best"):
+            raise ValueError(f"expected 'all', 'best' or a list of names, got {value!r}")
+        return _different(value) if isinstance(value, list) else value
+
 
 class Study(_Section):
     """A whole study, as written in study.yaml.
@@ -254,6 +263,16 @@ class Study(_Section):
         return self
 
     @model_validator(mode="after")
+    def _transfer_is_from_sources(self) -> "Study":
+        spec = self.transfer
+        if spec is not None and isinstance(spec.sources, list):
+            for name in spec.sources:
+                _require(name, self.sources, "transfer.sources", "sources")
+        if spec is not None and spec.plan_from is not None:
+            _require(spec.plan_from, self.sources, "transfer.plan_from", "sources")
+        return self
+
+    @model_validator(mode="after")
     def _target_keeps_its_classes(self) -> "Study":
         data = self.models[TARGET].data
         if self.data[data].labels is not None:
@@ -280,6 +299,11 @@ class Study(_Section):
         if planned and "single" not in self.sweep.swaps:
             raise ValueError(
                 f"transfer.strategies: {planned[0]!r} needs a plan, and a plan single swaps. "
+                "Add single to sweep.swaps"
+            )
+        if self.transfer.sources == "best" and "single" not in self.sweep.swaps:
+            raise ValueError(
+                "transfer.sources: 'best' needs the ranking, and the ranking single swaps. "
                 "Add single to sweep.swaps"
             )
         return self
