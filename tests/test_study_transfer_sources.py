@@ -93,7 +93,7 @@ def test_the_best_source_is_the_one_that_is_ranked_first_and_alone_is_trained(
     assert shown == ["scratch", "full twin"]
     assert said.startswith("2 trainings: scratch on 1 ")
     assert said.endswith(
-        "; twin is the best of 2 sources, ranked first by its 100 % of reusable kernel layers "
+        "; twin is the best of 2 sources: it ranks first, with 100 % of its kernel layers reusable "
         "(mean drop 0.000)"
     )
     assert torch.equal(trainer.starts[1]["0.weight"], sources["twin"]["0.weight"])

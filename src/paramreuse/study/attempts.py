@@ -62,8 +62,8 @@ def tell_choice(study: Study, store: Store) -> Iterator[str]:
             "swapped in. Name sources in transfer.sources, or sweep others"
         )
     yield (
-        f"{best['source']} is the best of {len(study.sources)} sources, ranked first by its "
-        f"{100 * best['kernel_share']:.0f} % of reusable kernel layers (mean drop "
+        f"{best['source']} is the best of {len(study.sources)} sources: it ranks first, with "
+        f"{100 * best['kernel_share']:.0f} % of its kernel layers reusable (mean drop "
         f"{best['mean_drop']:.3f})"
     )
 
