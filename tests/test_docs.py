@@ -20,6 +20,7 @@ from paramreuse.study.config import check_study
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+ALL_PAGES = sorted(DOCS.rglob("*.md"))
 NOTEBOOKS = sorted(DOCS.glob("notebooks/*.ipynb"))
 
 
@@ -54,7 +55,7 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(
     ("page", "line"),
     [
         pytest.param(page, line, id=f"{page.stem}: {line}")
-        for page in PAGES
+        for page in ALL_PAGES
         for line in commands(page)
     ],
 )
@@ -67,7 +68,7 @@ def test_every_command_can_be_parsed(page: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.stem
+    "page", [page for page in ALL_PAGES if blocks(page, "yaml")], ids=lambda page: page.stem
 )
 def test_every_study_is_valid(page: Path) -> None:
     for block in blocks(page, "yaml"):

@@ -32,7 +32,7 @@ def test_the_studies_that_ship_can_be_read() -> None:
     # Those with profiles are read one profile at a time, elsewhere.
     plain = [path for path in files if "profiles" not in yaml.safe_load(path.read_text())]
 
-    assert {"acdc"} <= {read_study(path).name for path in plain}
+    assert {"acdc", "self-transfer"} <= {read_study(path).name for path in plain}
     assert demo_study().sources
 
 
