@@ -1,0 +1,146 @@
+"""matplotlib's SVG made small, the same bytes each time, and fit to stand in a page.
+
+Text stays paths, so no font is needed. Styles become attributes, which a page that forbids inline
+styles still shows, and the names of parts begin with the figure's, so that figures do not clash.
+"""
+
+import re
+from collections.abc import Iterator
+from io import BytesIO
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "{http://www.w3.org/1999/xlink}href"
+_COORDINATE = re.compile(r"-?\d+\.\d{2,}")
+_MOVED = re.compile(r"translate\((\S+) 0\)")
+_NAMED = re.compile(r"url\(#([^)]+)\)")
+
+
+def svg_text(figure: "Figure", name: str) -> str:
+    """Return a figure as SVG.
+
+    Args:
+        figure: What to write.
+        name: Name of the figure, of letters, digits and ``-``; names of its parts begin with it, so
+            a short one makes a small file.
+    """
+    from matplotlib import rc_context
+
+    buffer = BytesIO()
+    with rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - what matplotlib just wrote
+    _leave_out_what_is_not_drawn(root)
+    for element in root.iter():
+        _shorten(element)
+    _rename(root, name)
+    _flatten(root, {})
+    root.attrib.update({"stroke-linejoin": "round", "stroke-linecap": "butt"})
+    return _written(root) + "\n"
+
+
+def _leave_out_what_is_not_drawn(root: Element) -> None:
+    """Drop the description, and the style sheet, which says what the root's attributes will."""
+    for child in list(root):
+        styles = child.find(f"{{{_SVG}}}style")
+        if child.tag == f"{{{_SVG}}}metadata" or styles is not None:
+            root.remove(child)
+
+
+def _shorten(element: Element) -> None:
+    """Say in few letters where an element is, and in attributes what it looks like."""
+    held = element.attrib
+    element.text = element.tail = None
+    for part in filter(str.strip, held.pop("style", "").split(";")):
+        key, value = part.split(":", 1)
+        held[key.strip()] = value.strip()
+    if "d" in held:
+        held["d"] = re.sub(r"\s*([MLQCz])\s*", r"\1", _rounded(held["d"]))
+    for key in {"x", "y"} & set(held):
+        held[key] = _rounded(held[key])
+    if "transform" in held:
+        places = re.sub(r"translate\([^)]*\)", lambda m: _rounded(m[0]), held["transform"])
+        held["transform"] = places
+        moved = _MOVED.fullmatch(places)
+        if moved and element.tag == f"{{{_SVG}}}use" and "x" not in held:
+            held["x"] = moved[1]
+            del held["transform"]
+    if _XLINK in held:
+        held["href"] = held.pop(_XLINK)
+
+
+def _rounded(text: str) -> str:
+    """Round coordinates to a tenth of a point."""
+    return _COORDINATE.sub(lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), text)
+
+
+def _rename(root: Element, name: str) -> None:
+    """Name only what is referred to, in the order of appearance."""
+    short: dict[str, str] = {}
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            found = [value[1:]] if key == "href" else _NAMED.findall(value)
+            for old in found:
+                new = short.setdefault(old, f"{name}-{len(short)}")
+                element.set(key, value.replace(f"#{old}", f"#{new}"))
+    for element in root.iter():
+        old = element.attrib.pop("id", None)
+        if old in short:
+            element.set("id", short[old])
+
+
+def _flatten(element: Element, markers: dict[frozenset[tuple[str, str]], str]) -> None:
+    """Take groups that say nothing away, and draw the markers of a curve with one path.
+
+    Args:
+        element: Where.
+        markers: Names of the markers that are there already, by what they look like.
+    """
+    for child in element:
+        _flatten(child, markers)
+    element[:] = list(_without_bare_groups(element))
+    looks = [{k: v for k, v in child.items() if k not in ("x", "y")} for child in element]
+    is_curve = len(looks) > 1 and all(look == looks[0] for look in looks) and "href" in looks[0]
+    if not is_curve or not all({"x", "y"} <= child.attrib.keys() for child in element):
+        return
+    path = _path_through(element)
+    known = frozenset(looks[0].items())
+    name = markers.get(known)
+    element[:] = [path]
+    if name is None:
+        name = markers[known] = f"{looks[0]['href'].removeprefix('#')}m{len(markers)}"
+        element.insert(0, _marker(name, looks[0]))
+    for place in ("start", "mid", "end"):
+        path.set(f"marker-{place}", f"url(#{name})")
+
+
+def _without_bare_groups(element: Element) -> Iterator[Element]:
+    for child in element:
+        if child.tag == f"{{{_SVG}}}g" and not child.attrib:
+            yield from child
+        else:
+            yield child
+
+
+def _path_through(places: Element) -> Element:
+    points = "L".join(f"{place.get('x')} {place.get('y')}" for place in places)
+    return Element(f"{{{_SVG}}}path", fill="none", d=f"M{points}")
+
+
+def _marker(name: str, look: dict[str, str]) -> Element:
+    marker = Element(f"{{{_SVG}}}marker")
+    marker.attrib.update(id=name, overflow="visible", markerUnits="userSpaceOnUse")
+    marker.append(Element(f"{{{_SVG}}}use", look))
+    return marker
+
+
+def _written(root: Element) -> str:
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
+    root.set("xmlns", _SVG)
+    return ElementTree.tostring(root, encoding="unicode").replace(" />", "/>")
