@@ -140,9 +140,21 @@ def half_scaled() -> nn.Module:
     return Net(run, {"stem": conv(2, 8), "head": conv(8, 2)})
 
 
+def added_around() -> nn.Module:
+    """Short connections without parameters: 4 features become 9, then the middle 5."""
+
+    def run(n: Net, x: Tensor) -> Tensor:
+        x = F.relu(n.stem(x))
+        x = F.relu(n.wide(x) + F.pad(x, (0, 0, 0, 0, 2, 3)))
+        return n.head(F.relu(n.narrow(x) + F.pad(x, (0, 0, 0, 0, -1, -3))))
+
+    layers = {"stem": conv(2, 4), "wide": conv(4, 9), "narrow": conv(9, 5), "head": conv(5, 2)}
+    return Net(run, layers)
+
+
 NETS = [
     *(plain, residual, long_connection, pooled_classifier, depthwise, in_two_groups),
-    *(shuffled_pixels, squeezed, self_fed, half_scaled, normalised_by_halves, deep),
+    *(shuffled_pixels, squeezed, self_fed, half_scaled, normalised_by_halves, deep, added_around),
 ]
 EXAMPLE = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(5))
 
@@ -223,6 +235,33 @@ def test_channels_change_places_within_their_half_only() -> None:
     assert live(channel_groups(half_scaled(), EXAMPLE)) == {"stem": 4, "stem 2": 4}
     assert list(live(channel_groups(in_two_groups(), EXAMPLE)).values()) == [3, 3, 4, 4]
     assert live(channel_groups(normalised_by_halves(), EXAMPLE)) == {"0": 4, "0 2": 4}
+
+
+def test_channels_that_are_filled_up_with_zeros_can_change_places() -> None:
+    # Of the 9: two zeros in front, the 4 of the stem, three zeros behind. Cut to 1 to 5: a zero of
+    # those in front, and the 4.
+    groups = channel_groups(filled(added_around(), 0), EXAMPLE)
+
+    places = {
+        group.name: slot.positions.ravel().tolist()
+        for group in groups
+        for slot in group.slots
+        if (slot.key, slot.dim) == ("wide.weight", 0)
+    }
+    assert places == {"stem": [2, 3, 4, 5], "wide": [0, 6, 7, 8]}
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_channels_that_are_filled_up_with_others_stay_in_place(mode: str) -> None:
+    def run(n: Net, x: Tensor) -> Tensor:
+        tokens = n.stem(x).flatten(2).transpose(1, 2)
+        return n.head(F.pad(tokens, (1, 1), mode=mode))
+
+    net = Net(run, {"stem": conv(2, 4), "head": nn.Linear(6, 3)})
+
+    (stem,) = (group for group in channel_groups(filled(net, 0), EXAMPLE) if group.name == "stem")
+
+    assert stem.frozen == "padding tells channels apart"
 
 
 # --- invariants, for every shape of network ---

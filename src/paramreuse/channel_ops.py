@@ -166,15 +166,6 @@ def _over_places(num_dims: int) -> Rule:
     return rule
 
 
-def _pad(call: Call) -> Value:
-    x, pad = list(call.dims(0)), call.argument(1, "pad")
-    for back, amounts in enumerate(zip(pad[::2], pad[1::2], strict=True), start=1):
-        if any(amounts):
-            call.ties.fix(x[-back], "padding tells channels apart")
-            x[-back] = POSITION
-    return tuple(x)
-
-
 def _reduce(call: Call) -> Value:
     x, dim = call.dims(0), call.argument(1, "dim")
     rank = len(x)
@@ -213,7 +204,7 @@ _RULES: dict[str, Rule] = {
     "upsample_trilinear3d": _over_places(3),
     "max_pool2d_with_indices": _over_places(2),
     "max_pool3d_with_indices": _over_places(3),
-    **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
+    **dict.fromkeys(("pad", "constant_pad_nd"), shapes.pad),
     **dict.fromkeys(("mean", "sum", "amax", "amin", "logsumexp"), _reduce),
     **dict.fromkeys(
         ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze"),

@@ -125,6 +125,38 @@ def split(call: Call) -> Value:
     return outputs
 
 
+def pad(call: Call) -> Value:
+    """Put places around a dimension, or cut some off.
+
+    Channels that hold the same constant can be exchanged for each other, as those can that a short
+    connection adds (He et al., arXiv 1512.03385, option A).
+    """
+    x, amounts = list(call.dims(0)), call.argument(1, "pad")
+    mode = call.argument(2, "mode", "constant")  # constant_pad_nd has its value there
+    for back, (before, behind) in enumerate(zip(amounts[::2], amounts[1::2], strict=True), start=1):
+        at = len(x) - back
+        if not before and not behind:
+            continue
+        if isinstance(mode, str) and mode != "constant":
+            call.ties.fix(x[at], "padding tells channels apart")
+            x[at] = POSITION
+        elif isinstance(x[at], str) and (at != 1 or x[at] == POSITION):
+            x[at] = POSITION
+        else:
+            x[at] = _with_constants(call, _as_ids(call, x[at], call.shape(0)[at]), before, behind)
+    return tuple(x)
+
+
+def _with_constants(call: Call, ids: Ids, before: int, behind: int) -> Dim:
+    kept: Dim = ids
+    if min(before, behind) < 0:
+        kept = _cut(call, ids, slice(max(-before, 0), len(ids) - max(-behind, 0)))
+    if isinstance(kept, str):
+        return kept
+    constants = (call.ties.fresh(max(count, 0)) for count in (before, behind))
+    return np.concatenate([next(constants), kept, next(constants)])
+
+
 def shuffle_pixels(call: Call) -> Value:
     """Move channels into places; the channels that make up one come along together."""
     x, factor = call.dims(0), call.argument(1) ** 2
