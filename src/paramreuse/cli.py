@@ -134,7 +134,9 @@ def compare(
     align: Annotated[
         str | None,
         Option(
-            metavar="NETWORK", help="Align channels first: unet, pspnet, package.module:factory."
+            metavar="NETWORK",
+            help="Align channels first: unet (not residual, which files do not show), pspnet, or "
+            "package.module:factory.",
         ),
     ] = None,
     shape: Annotated[

@@ -23,7 +23,9 @@ def align_named(
     Args:
         target: Tensors of the target.
         sources: Tensors of the sources, by name.
-        network: ``unet``, ``pspnet`` or ``package.module:factory``: what is traced.
+        network: ``unet``, ``pspnet`` or ``package.module:factory``: what is traced. Width, biases,
+            upsampling and long connections of ``unet`` are told from the target's tensors. Short
+            connections are not in them: a residual UNet needs a factory that builds one.
         shape: Channels, rows and columns of an input of it.
 
     Returns:
@@ -63,4 +65,7 @@ def _options(tensors: Mapping[str, Tensor], network: str) -> dict[str, Any]:
     if network == "unet":
         transposed = any(site.family == "conv_transpose" for site in sites)
         options["upsampling"] = "transposed" if transposed else "bilinear"
+        # The 11th convolution sees what comes up, and beside it the long connection if there is.
+        coming_up = (8 if transposed else 16) * kernels[0].shape[0]
+        options["long_skips"] = len(kernels) < 11 or kernels[10].shape[1] > coming_up
     return options
