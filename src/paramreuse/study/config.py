@@ -55,6 +55,13 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+NETWORK_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "pspnet": ("width", "bias", "weights"),
+    "unet": ("width", "bias", "upsampling", "residual", "long_skips"),
+}
+"""Which keys of the section ``network`` each of the package's networks takes."""
+
+
 class NetworkSpec(_Section):
     """Which network, the same for all models of the study.
 
@@ -77,6 +84,20 @@ class NetworkSpec(_Section):
     long_skips: bool = True
     weights: str | None = None
     options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _network_takes_them(self) -> "NetworkSpec":
+        known = NETWORK_OPTIONS.get(self.name, ())
+        for key in sorted({key for taken in NETWORK_OPTIONS.values() for key in taken}):
+            value = getattr(self, key)
+            if key in known or value == type(self).model_fields[key].default:
+                continue
+            takers = [name for name, taken in NETWORK_OPTIONS.items() if key in taken]
+            raise ValueError(
+                f"{key} is {value!r}, which is for {' and '.join(takers)}: {self.name!r} would not "
+                f"see it. {'Leave it out' if known else 'Set it in there, or under options'}"
+            )
+        return self
 
 
 class DataSpec(_Section):

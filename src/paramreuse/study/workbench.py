@@ -26,7 +26,7 @@ from paramreuse.data.preparation import (
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.errors import DataError, StudyError
 from paramreuse.scores import Dice
-from paramreuse.study.config import TARGET, DataSpec, ModelSpec, Study
+from paramreuse.study.config import NETWORK_OPTIONS, TARGET, DataSpec, ModelSpec, Study
 from paramreuse.study.named import NETWORKS, READERS, load_named
 from paramreuse.study.talk import Report, Silent, Talk
 from paramreuse.swaps import seed_of
@@ -267,17 +267,8 @@ def _split(image_set: ImageSet, spec: DataSpec, seed: int) -> Split:
 
 def _network_options(study: Study) -> dict[str, Any]:
     spec = study.network
-    options: dict[str, Any] = dict(spec.options)
-    if spec.name not in NETWORKS:
-        return options
-    options["width"] = spec.width
-    if spec.bias is not None:
-        options["bias"] = spec.bias
-    if spec.name == "unet":
-        options["upsampling"] = spec.upsampling
-    elif spec.weights is not None:
-        options["weights"] = spec.weights
-    return options
+    own = {name: getattr(spec, name) for name in NETWORK_OPTIONS.get(spec.name, ())}
+    return {**spec.options, **{name: value for name, value in own.items() if value is not None}}
 
 
 def _built(build: Callable[..., nn.Module], options: Mapping[str, Any], name: str) -> nn.Module:
