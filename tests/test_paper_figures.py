@@ -224,6 +224,15 @@ def test_a_figure_without_its_arm_is_missing_with_the_reason(name: str) -> None:
     assert reason(name, other) == f"no arm with a {network} and a start that is shared has run"
 
 
+def test_a_training_that_was_left_out_has_no_curve() -> None:
+    arm = made_up_arm("pspnet")
+    kept = tuple(score for score in arm.transfer if score.strategy != "plan-freeze")
+
+    frame = frame_of("figure-13", replace(arm, transfer=kept))
+
+    assert list(dict.fromkeys(frame["label"])) == ["n10", "nf10", "n50"]
+
+
 def test_a_figure_without_its_models_is_missing_with_the_reason() -> None:
     fewer = {name: role for name, role in ROLES.items() if name != "C1"}
     arm = made_up_arm("pspnet")

@@ -203,7 +203,11 @@ def _pair_row(
 
 
 def _reuse_rows(arm: Arm, source: str, strategies: Sequence[str]) -> list[Row]:
-    """Return how far the models that reuse a source are from the papers' ideal one."""
+    """Return how far the models that reuse a source are from the papers' ideal one.
+
+    A training that a study leaves out, since its plan would freeze everything, has no curve.
+    """
+    trained = {(score.strategy, score.source, score.num_subjects) for score in arm.transfer}
     sizes = sorted({score.num_subjects for score in arm.transfer})
     if not sizes:
         raise _NotMeasuredError(f"the arm {arm.name!r} has no transfer")
@@ -215,7 +219,7 @@ def _reuse_rows(arm: Arm, source: str, strategies: Sequence[str]) -> list[Row]:
     for num_subjects in sizes:
         for strategy in strategies:
             model = (strategy, "" if strategy == "scratch" else source, num_subjects)
-            if model == ideal:
+            if model == ideal or model not in trained:
                 continue
             names = (transfer_model(*model), transfer_model(*ideal))
             words = (transfer_words(arm, *model[:2]), target)
