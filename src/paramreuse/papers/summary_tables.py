@@ -1,0 +1,180 @@
+"""Summaries over all arms: shares of reusable layers, distances between models, the ablation."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paramreuse.intervals import bootstrap_interval
+from paramreuse.layers import Kind
+from paramreuse.outcomes import MEAN, Sweep, column_means
+from paramreuse.papers.evidence import Arm, Evidence
+from paramreuse.papers.model_words import letter_of, model_words
+from paramreuse.swaps import SOURCE
+from paramreuse.verdict import Judgement, Verdict, Word, judge
+
+Row = dict[str, Any]
+Array: TypeAlias = NDArray[np.float64]
+
+
+def head_of(arm: Arm) -> Row:
+    """Return the columns that say which arm a row is of."""
+    return {"arm": arm.name, "network": arm.network, "start": arm.start}
+
+
+def share_rows(evidence: Evidence) -> Iterator[Row]:
+    """Yield per arm, source and kind which share of the layers can be reused, by which rule.
+
+    Args:
+        evidence: What the arms measured.
+
+    Yields:
+        Rows with ``paper_share`` (the papers' rule: the point estimate, no control), ``share``
+        (reusable or identical, with interval and control), ``indifferent_share`` (anything would
+        do), the same two with the BatchNorm statistics recomputed after each swap (NaN where that
+        was not measured), and the layers' numbers.
+    """
+    for arm in evidence.arms:
+        for source, sweep in arm.sweeps.items():
+            verdict = _judged(arm, sweep)
+            again = arm.recalibrated.get(source)
+            after = _judged(arm, again) if again is not None else None
+            for kind in Kind:
+                held = _layers_of(verdict, kind)
+                if held:
+                    recalibrated = _layers_of(after, kind) if after is not None else []
+                    yield _source_head(arm, source) | _shares(held, recalibrated)
+
+
+def _source_head(arm: Arm, source: str) -> Row:
+    return head_of(arm) | {
+        "source": letter_of(source),
+        "source_words": model_words(arm).get(source, source),
+        "tolerance": arm.tolerance,
+    }
+
+
+def _judged(arm: Arm, sweep: Sweep) -> Verdict:
+    return judge(sweep, tolerance=arm.tolerance, confidence=arm.confidence)
+
+
+def _layers_of(verdict: Verdict, kind: Kind) -> list[Judgement]:
+    """Return the judgements of single swaps of a kind, the output layer aside, as in the papers."""
+    singles = [j for j in verdict.judgements if j.swap.is_single and j.swap.kind == kind]
+    return [j for j in singles if not j.swap.sites[0].is_output]
+
+
+def _shares(held: Sequence[Judgement], recalibrated: Sequence[Judgement]) -> Row:
+    by_paper = [j for j in held if j.paper is Word.REUSABLE]
+    return {
+        "kind": held[0].swap.kind,
+        "layers": len(held),
+        "paper_share": len(by_paper) / len(held),
+        "share": _share([j.can_be_loaded for j in held]),
+        "indifferent_share": _share([j.verdict is Word.INDIFFERENT for j in held]),
+        "recalibrated_paper_share": _share([j.paper is Word.REUSABLE for j in recalibrated]),
+        "recalibrated_share": _share([j.can_be_loaded for j in recalibrated]),
+        "paper_layers": number_ranges([j.swap.anchor.layer for j in by_paper]),
+        "reusable_layers": number_ranges([j.swap.anchor.layer for j in held if j.can_be_loaded]),
+    }
+
+
+def _share(passed: Sequence[bool]) -> float:
+    return sum(passed) / len(passed) if passed else float("nan")
+
+
+def number_ranges(numbers: Sequence[int]) -> str:
+    """Write layer numbers shortly: ``1 3-5`` for 1, 3, 4 and 5.
+
+    Args:
+        numbers: Layer numbers, in any order.
+    """
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return " ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+
+
+def distance_rows(evidence: Evidence) -> Iterator[Row]:
+    """Yield per arm and pair of models the medians over the kernels, the output layer aside.
+
+    Args:
+        evidence: What the arms measured.
+    """
+    for arm in evidence.arms:
+        pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for found in arm.distances:
+            if found.kind == Kind.W and not found.is_output:
+                held = pairs.setdefault((found.first, found.second), [])
+                held.append((found.rmse, found.relative_rmse))
+        words = model_words(arm)
+        for (first, second), values in pairs.items():
+            rmse, relative = np.median(np.array(values), axis=0)
+            yield head_of(arm) | {
+                "first": letter_of(first),
+                "second": letter_of(second),
+                "first_words": words.get(first, ""),
+                "second_words": words.get(second, ""),
+                "kernels": len(values),
+                "median_rmse": rmse,
+                "median_relative_rmse": relative,
+            }
+
+
+def ablation_rows(evidence: Evidence) -> Iterator[Row]:
+    """Yield per start and variant of the UNet what a kernel of the first source costs on average.
+
+    Args:
+        evidence: What the arms measured; variants that have not run have no row.
+
+    Yields:
+        Rows with ``drop`` of the foreground mean and its interval over subjects, ``control_drop``
+        (the smallest among the controls) and the shares of reusable kernel layers.
+    """
+    for start in ("shared", "independent"):
+        for residual in (True, False):
+            for long_skips in (True, False):
+                arm = evidence.unet(start, residual=residual, long_skips=long_skips)
+                if arm is None or not arm.sources or arm.sources[0] not in arm.sweeps:
+                    continue
+                sweep = arm.sweeps[arm.sources[0]]
+                verdict = _judged(arm, sweep)
+                kernels = [j.swap.name for j in verdict.kernel_judgements]
+                yield {
+                    "start": start,
+                    "short_connections": "residual" if residual else "plain",
+                    "long_skips": "yes" if long_skips else "none",
+                    "arm": arm.name,
+                    "source": letter_of(arm.sources[0]),
+                    "baseline": sweep.baseline_scores()[MEAN],
+                    **_mean_kernel_drop(arm, sweep, kernels),
+                    "kernels": len(kernels),
+                    "paper_share": verdict.paper_kernel_share,
+                    "share": verdict.kernel_share,
+                }
+
+
+def _mean_kernel_drop(arm: Arm, sweep: Sweep, kernels: Sequence[str]) -> Row:
+    """Return the drop of the foreground mean, averaged over the kernels of each subject first."""
+    if not kernels:
+        return dict.fromkeys(("drop", "drop_low", "drop_high", "control_drop"), np.nan)
+    drops = _drop_of_subjects(sweep, kernels, SOURCE)
+    low, high = bootstrap_interval(drops, confidence=arm.confidence, seed=sweep.seed)
+    controls = [_drop_of_subjects(sweep, kernels, name) for name in sweep.controls]
+    means = [float(column_means(control)[0]) for control in controls]
+    return {
+        "drop": column_means(drops)[0],
+        "drop_low": low[0],
+        "drop_high": high[0],
+        "control_drop": min(means, default=np.nan),
+    }
+
+
+def _drop_of_subjects(sweep: Sweep, kernels: Sequence[str], replacement: str) -> Array:
+    """Return each subject's mean over the kernels that it was looked at for, shape ``(P, 1)``."""
+    drops = np.array([sweep.drops(name, replacement)[:, -1] for name in kernels])
+    return column_means(drops)[:, None]
