@@ -1,8 +1,5 @@
 """The page: one HTML file that shows a study and needs nothing but a browser."""
 
-import hashlib
-from base64 import b64encode
-from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 
@@ -10,6 +7,7 @@ from paramreuse._version import __version__
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
 from paramreuse.report.contents import ReportData, SourceReport
+from paramreuse.report.inlined import as_html, digest, own_file
 from paramreuse.report.payload import missing_parts, page_payload
 from paramreuse.report.plain_values import embedded_json, plain, readable
 from paramreuse.report.requirements import require_report_extra
@@ -51,41 +49,25 @@ def render_page(data: ReportData) -> str:
     require_report_extra()
     from jinja2 import Environment, StrictUndefined
 
-    style = _own_file("page.css")
-    script = "\n".join(["'use strict';", *(_own_file(name) for name in _SCRIPTS)])
+    style = own_file("page.css")
+    script = "\n".join(["'use strict';", *(own_file(name) for name in _SCRIPTS)])
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.from_string(_own_file("page.html")).render(
+    page = environment.from_string(own_file("page.html")).render(
         title=data.study or "study",
         network=data.network,
         version=__version__,
         summaries=[_summary(source) for source in data.sources],
         missing=missing_parts(data),
         provenance=plain(dict(data.provenance)),
-        style=_safe(style),
-        script=_safe(script),
-        style_digest=_digest(style),
-        script_digest=_digest(script),
-        payload=_safe(embedded_json(page_payload(data))),
+        style=as_html(style),
+        script=as_html(script),
+        style_digest=digest(style),
+        script_digest=digest(script),
+        payload=as_html(embedded_json(page_payload(data))),
     )
     return readable(page)
-
-
-def _own_file(name: str) -> str:
-    return (files("paramreuse.report") / name).read_text(encoding="utf-8")
-
-
-def _safe(text: str) -> str:
-    """Mark text of ours, or escaped by ``embedded_json``, as HTML."""
-    from markupsafe import Markup
-
-    return Markup(text)  # noqa: S704 - files of this package, and JSON without <, > and &
-
-
-def _digest(text: str) -> str:
-    """Return what a content security policy calls a piece of inline code by."""
-    return "sha256-" + b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def _summary(source: SourceReport) -> dict[str, str]:
