@@ -311,9 +311,13 @@ class Study(_Section):
                     f"models.{name}: it is to be trained on data.{model.data}, which has train: 0. "
                     "Give it training subjects, or the model a checkpoint"
                 )
+        data = self.models[TARGET].data
+        if self.sweep.recalibrate and self.data[data].train == 0:
+            raise ValueError(
+                f"sweep.recalibrate: it needs training images of data.{data}, which has train: 0"
+            )
         if self.transfer is None:
             return self
-        data = self.models[TARGET].data
         if self.data[data].train == 0:
             raise ValueError(f"transfer: it trains on data.{data}, which has train: 0")
         planned = [name for name in self.transfer.strategies if "plan" in name]

@@ -123,6 +123,7 @@ def _source_report(job: Job, name: str) -> SourceReport:
         verdict = judge(sweep, tolerance=spec.tolerance, confidence=spec.confidence)
         if "single" in job.bench.study.sweep.swaps:
             plan = plan_reuse(verdict, source=name, accept=spec.accept).summary()
+        notes += _recalibrated_note(store, name)
         notes += _joint_note(store, name) + _borrowed_plan_note(job.bench.study, name)
     return SourceReport(
         name=name,
@@ -161,6 +162,18 @@ def _borrowed_plan_note(study: Study, name: str) -> list[str]:
     if owner in (None, name):
         return []
     return [f"In the transfer, what is loaded of it are the sites of the plan of {owner}."]
+
+
+def _recalibrated_note(store: Store, name: str) -> list[str]:
+    found = read_sweep(store, f"recalibrated {name}")
+    if found is None:
+        return []
+    drops = {swap.name: float(np.nanmean(found.drops(swap.name)[:, -1])) for swap in found.swaps}
+    worst = max(drops, key=lambda swap: drops[swap])
+    return [
+        "With the BatchNorm statistics recomputed after it, the kernel swap that costs most, "
+        f"{worst}, costs {drops[worst]:.3f} ({'; '.join(found.notes)})."
+    ]
 
 
 def _without(rows: Sequence[dict[str, Any]], *columns: str) -> list[dict[str, Any]]:
@@ -266,6 +279,10 @@ def _tables(job: Job, data: ReportData) -> dict[str, "pd.DataFrame"]:
         tables[f"share-{source.name}"] = pd.DataFrame(
             share_curve(source.sweep, _TOLERANCES, confidence=source.confidence)
         )
+        renewed = read_sweep(job.store, f"recalibrated {source.name}")
+        if renewed is not None:
+            frame = renewed.frame(confidence=source.confidence)
+            tables[f"recalibrated-{source.name}"] = frame
     held = {
         "distances": job.store.rows("distances"),
         "batchnorm": job.store.rows("batchnorms"),

@@ -13,6 +13,7 @@ import yaml
 from paramreuse.checkpoint import read_checkpoint
 from paramreuse.errors import DataError, SiteMismatchError, StudyError
 from paramreuse.files import write_text
+from paramreuse.recalibration import statistic_keys
 from paramreuse.sites import match_sites
 from paramreuse.study.config import TARGET, Study, dump_study
 from paramreuse.study.job import Job
@@ -122,6 +123,8 @@ def _run_stage(job: Job, name: str) -> None:
 def _fingerprint(study: Study, stage: str) -> str:
     """Say what a finished stage depends on beyond what the run folder was made for."""
     held: dict[str, Any] = {}
+    if stage == "sweep" and study.sweep.recalibrate:
+        held["recalibrate"] = True
     if stage in _JUDGED:
         held["judge"] = study.judge.model_dump(mode="json")
     if stage == "transfer" and study.transfer is not None:
@@ -184,6 +187,8 @@ def _check_models(bench: Workbench) -> None:
     """
     given = bench.target.checkpoint is not None
     target = bench.model(TARGET) if given else bench.factory(TARGET)()
+    if bench.study.sweep.recalibrate:
+        statistic_keys(target)
     for name, spec in bench.study.models.items():
         built = spec.checkpoint is None
         other = bench.factory(name)() if built else read_checkpoint(bench.checkpoint(name))

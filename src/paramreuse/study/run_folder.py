@@ -77,7 +77,8 @@ def _lasting(study: Study) -> dict[str, Any]:
     if study.sweep.stop is not None:
         # Such a sweep ends where the verdict at this tolerance is decided.
         content["judge"] = study.judge.model_dump(mode="json", exclude={"accept"})
-    for name in ("batch_size", "engine", "memory_limit_gb"):
+    # Recalibration adds facts and changes none.
+    for name in ("batch_size", "engine", "memory_limit_gb", "recalibrate"):
         content["sweep"].pop(name)
     for data in content["data"].values():
         data.pop("root")

@@ -14,8 +14,10 @@ from paramreuse.errors import StudyError
 from paramreuse.outcomes import Sweep
 from paramreuse.plan import Plan, plan_reuse
 from paramreuse.plan_file import write_plan
+from paramreuse.recalibrated_sweep import sweep_recalibrated
 from paramreuse.scores import subject_means
 from paramreuse.scoring import score_subjects
+from paramreuse.study.calibration import calibration_batches
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.job import Job, followed, keep_epochs, opened
 from paramreuse.study.store import as_rows
@@ -126,20 +128,31 @@ def _lineage_row(source: str, result: Comparison) -> dict[str, object]:
 
 
 def run_sweep(job: Job) -> str:
-    """Score every swap of every source."""
+    """Score every swap of every source, and kernels after recalibration where that is asked for."""
     parts: list[str] = []
     for source in job.bench.study.sources:
         found = read_sweep(job.store, source) or _sweep_one(job, source)
         trials = len(found.swaps) * len(found.replacements)
-        worst = max(found.swaps, key=lambda swap: _mean_drop(found, swap.name))
-        parts.append(
+        part = (
             f"{source}: {len(found.swaps)} swaps, {trials} with controls, on "
-            f"{len(found.subjects)} subjects, largest drop "
-            f"{_mean_drop(found, worst.name):.3f} at {worst.name}"
+            f"{len(found.subjects)} subjects, largest drop {_worst(found)}"
         )
-        for note in found.notes:
+        notes = found.notes
+        if job.bench.study.sweep.recalibrate:
+            name = f"recalibrated {source}"
+            renewed = read_sweep(job.store, name) or _recalibrate_one(job, source, name)
+            part += f", of a kernel after recalibration {_worst(renewed)}"
+            notes += renewed.notes
+        parts.append(part)
+        for note in notes:
             job.talk.say("sweep", f"{source}: {note}")
     return "; ".join(parts)
+
+
+def _worst(sweep: Sweep) -> str:
+    """Name the swap that costs most, and what it costs."""
+    worst = max(sweep.swaps, key=lambda swap: _mean_drop(sweep, swap.name))
+    return f"{_mean_drop(sweep, worst.name):.3f} at {worst.name}"
 
 
 def _mean_drop(sweep: Sweep, swap: str) -> float:
@@ -167,6 +180,28 @@ def _sweep_one(job: Job, source: str) -> Sweep:
             progress=progress,
         )
     write_sweep(job.store, source, found)
+    return found
+
+
+def _recalibrate_one(job: Job, source: str, name: str) -> Sweep:
+    bench = job.bench
+    # Batches as large as in the target's training, which is how it came by its statistics.
+    images = calibration_batches(
+        bench.images(bench.target.data).trainable,
+        bench.target.batch_size,
+        seed=seed_of(bench.study.seed, "calibration"),
+    )
+    with job.talk.progress(f"recalibrated sweep of {source}") as progress:
+        found = sweep_recalibrated(
+            bench.model(TARGET),
+            opened(job, source),
+            bench.validation_batches(),
+            bench.score,
+            images,
+            seed=bench.study.seed,
+            progress=progress,
+        )
+    write_sweep(job.store, name, found)
     return found
 
 
