@@ -19,7 +19,7 @@ ORDER = (
     *("errors", "_version", "versions", "untouched", "files", "checkpoint"),
     # The method, in the papers' order.
     *("layers", "lending", "sites", "scores", "batches", "intervals", "swaps"),
-    *("engine", "partial", "stopping", "outcomes", "runner", "sweep", "scoring"),
+    *("engine", "partial", "precision", "stopping", "outcomes", "runner", "sweep", "scoring"),
     *("pair_sums", "lineage", "distance"),
     *("channels", "channel_call", "channel_shapes", "channel_ops", "channel_trace", "alignment"),
     *("recalibration", "recalibrated_sweep", "batchnorm", "frozen_norm", "freezing"),

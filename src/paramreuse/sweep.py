@@ -18,6 +18,7 @@ from paramreuse.errors import ModelError, ScoreError
 from paramreuse.lending import Weights, lend, tensors_of
 from paramreuse.outcomes import Sweep
 from paramreuse.partial import partial_engine
+from paramreuse.precision import float32_arithmetic
 from paramreuse.runner import BASELINE, Progress, Runner, SweepLog, Trial
 from paramreuse.scores import Score
 from paramreuse.sites import SkippedTensor, compare_sites, require_sites
@@ -108,7 +109,7 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
             return _evaluated(evaluate, trials, lenders, match.skipped, progress)
         assert batches is not None
         assert score is not None
-        with torch.no_grad():
+        with torch.no_grad(), float32_arithmetic():
             fast = _engine(engine, target, batches, memory_limit_gb)
             runner = Runner(score, trials, lenders, fast, log, progress)
             if stop is None:
