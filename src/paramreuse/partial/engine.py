@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.engine import Engine, FullEngine
-from paramreuse.partial.capture import CaptureError
 from paramreuse.partial.fitted import AGREEMENT, FittedNetwork, difference
+from paramreuse.partial.operations import CaptureError
 from paramreuse.partial.workers import Chunk, clean_chunks, swapped_outputs, threads
 
 _GB = 10**9

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from paramreuse.engine import checked_output
-from paramreuse.partial.capture import CaptureError, capture
+from paramreuse.partial.capture import capture
 from paramreuse.partial.execution import Footprint, Network
 from paramreuse.partial.fusion import fused
 from paramreuse.partial.graph import Graph
+from paramreuse.partial.operations import CaptureError
 from paramreuse.partial.schedule import useful_slots
 
 AGREEMENT = 1e-4
@@ -19,7 +20,10 @@ AGREEMENT = 1e-4
 _CACHE_BYTES = 2**20
 """How large a value may get before samples are split further: a core's second-level cache."""
 
-_RUN_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
+_PATTERN = 997
+"""A prime, so that the pattern falls on other places in every channel."""
+
+RUN_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
 
 _VARIANTS = 8
 """Swaps that run in turn on the same samples, while what was kept of those is in the cache."""
@@ -53,15 +57,20 @@ class FittedNetwork:
     def __init__(self, model: nn.Module, inputs: Tensor, limit_bytes: int | None) -> None:
         if torch.is_autocast_enabled(inputs.device.type):
             raise CaptureError("autocast is on, and a captured graph would not follow it")
-        graph = capture(model, inputs)
-        nodes, output = fused(graph)
-        self.network = Network(nodes, output, graph.tensors, packs_bare_kernels=limit_bytes is None)
-        self.concurrent = graph.concurrent and inputs.device.type == "cpu"
-        self._canonical = graph.canonical
-        self._used: frozenset[str] = frozenset().union(*(node.keys for node in nodes))
-        self._limit = limit_bytes
-        _check(model, graph, self.network, inputs)
+
+        def checked(graph: Graph) -> tuple[Graph, Network]:
+            nodes, output = fused(graph)
+            packs = limit_bytes is None
+            network = Network(nodes, output, graph.tensors, packs_bare_kernels=packs)
+            _check(model, graph, network, inputs)
+            return graph, network
+
+        graph, self.network = capture(model, inputs, checked)
+        self.concurrent = inputs.device.type == "cpu"
         self.num_fixed = graph.num_samples
+        self._canonical = graph.canonical
+        self._used: frozenset[str] = frozenset().union(*(n.keys for n in self.network.nodes))
+        self._limit = limit_bytes
         self._choose_slots(inputs)
 
     def _choose_slots(self, inputs: Tensor) -> None:
@@ -147,20 +156,26 @@ def _check(model: nn.Module, graph: Graph, network: Network, inputs: Tensor) -> 
     """
     x = inputs if graph.num_samples is not None else inputs[:2]
     own = {key: _nudged(graph.tensors[key]) for key in sorted(set(graph.canonical.values()))}
-    for what, tensors in (("graph", {}), ("graph with other tensors", own)):
+    moved = Network(network.nodes, network.output, network.tensors | own)
+    for what, tensors, trial in (
+        ("graph", {}, network),
+        ("graph with other tensors", own, moved),
+    ):
         try:
             with torch.no_grad():
                 wanted = checked_output(functional_call(model, tensors, (x,)))
-                trial = Network(network.nodes, network.output, network.tensors | tensors)
                 off = difference(trial.clean_pass(x)[0], wanted)
-        except _RUN_ERRORS as error:
+        except RUN_ERRORS as error:
             raise CaptureError(f"its {what} does not run: {error}") from error
         if not off <= AGREEMENT:
             raise CaptureError(f"its {what} is off by {off:.1e} of the largest output")
 
 
 def _nudged(tensor: Tensor) -> Tensor:
+    """Move every value by up to a twentieth, in a pattern that fits no number of channels."""
     if not tensor.is_floating_point():
         return tensor
-    waves = torch.arange(tensor.numel(), device=tensor.device, dtype=torch.float64).cos()
-    return (tensor.double() * (1 + 0.05 * waves.view(tensor.shape))).to(tensor.dtype)
+    pattern = torch.arange(_PATTERN, device=tensor.device, dtype=torch.float64).cos()
+    repeats = -(-tensor.numel() // _PATTERN)
+    waves = (1 + 0.05 * pattern).to(tensor.dtype).repeat(repeats)[: tensor.numel()]
+    return tensor * waves.view(tensor.shape)

@@ -91,14 +91,12 @@ class Graph:
         tensors: Every tensor that the calls name, by key: the model's own, and constants.
         canonical: For each key of a tied tensor the one key by which the calls name it.
         num_samples: The only number of samples that the graph serves, if there is only one.
-        concurrent: Whether several threads may run the calls at once.
     """
 
     nodes: tuple[Call, ...]
     output: int
     tensors: Mapping[str, Tensor]
     canonical: Mapping[str, str]
-    concurrent: bool = True
     num_samples: int | None = None
 
 
@@ -134,7 +132,12 @@ def without_unused(nodes: Sequence[Call], output: int) -> tuple[tuple[Call, ...]
 
 def renumbered(node: Call, numbers: Mapping[int, int]) -> Call:
     """Return a call that refers to other nodes."""
-    refs = {old: Ref(new) for old, new in numbers.items()}
+    return substituted(node, {old: Ref(new) for old, new in numbers.items()})
+
+
+def substituted(node: Call, values: Mapping[int, object]) -> Call:
+    """Return a call with something else in place of some of the nodes that it refers to."""
+    refs = {number: values.get(number, Ref(number)) for number in node.inputs}
     args = _filled(node.args, refs, _KEEP_KEYS)
     return Call(node.op, args, _filled(dict(node.kwargs), refs, _KEEP_KEYS))
 

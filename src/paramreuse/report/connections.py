@@ -25,7 +25,8 @@ def layer_edges(model: nn.Module, example_input: Tensor) -> list[tuple[str, str]
     Raises:
         ModelError: The model cannot be captured as a graph; the message says why.
     """
-    return edges_of_graph(capture(model, example_input), frozenset(model.state_dict()))
+    keys = frozenset(model.state_dict())
+    return capture(model, example_input, lambda graph: edges_of_graph(graph, keys))
 
 
 def edges_of_graph(graph: Graph, keys: frozenset[str]) -> list[tuple[str, str]]:

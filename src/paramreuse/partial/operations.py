@@ -1,0 +1,81 @@
+"""What captured calls are made of, whichever way they were captured."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from paramreuse.errors import ModelError
+from paramreuse.partial.graph import Call, Graph, Ref, without_unused
+
+aten = torch.ops.aten
+
+
+class CaptureError(ModelError):
+    """A model cannot be captured as a graph; the message says why."""
+
+
+def batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+) -> Tensor:
+    """Normalise with running statistics."""
+    return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+
+
+def add_alike(x: Tensor, y: Tensor) -> Tensor:
+    """Add two tensors of one shape."""
+    return x + y
+
+
+def same(x: Any, *_: object, **__: object) -> Any:
+    """Return the first argument: what dropout or a copy amounts to where nothing is written to."""
+    return x
+
+
+def tensors_by_key(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a model's tensors by key, tied ones once, and the key that stands for each key."""
+    first: dict[int, str] = {}
+    tensors: dict[str, Tensor] = {}
+    canonical: dict[str, str] = {}
+    for named in (model.named_parameters, model.named_buffers):
+        for key, tensor in named(remove_duplicate=False):
+            canonical[key] = first.setdefault(id(tensor), key)
+            tensors.setdefault(canonical[key], tensor.detach())
+    return tensors, canonical
+
+
+def arguments_of(
+    node: fx.Node, values: Mapping[fx.Node, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a node's arguments with what stands for the values of other nodes filled in."""
+    filled: Any = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+    return tuple(filled[0]), dict(filled[1])
+
+
+def graph_of(
+    nodes: Sequence[Call],
+    values: Mapping[fx.Node, object],
+    graph: fx.Graph,
+    tensors: Mapping[str, Tensor],
+    canonical: Mapping[str, str],
+) -> Graph:
+    """Return the calls that the output needs.
+
+    Raises:
+        CaptureError: The output is not one tensor computed from the input.
+    """
+    result = next(node for node in graph.nodes if node.op == "output").args[0]
+    if isinstance(result, tuple | list) and len(result) == 1:
+        result = result[0]
+    last = values[result] if isinstance(result, fx.Node) else None
+    if not isinstance(last, Ref):
+        raise CaptureError("the output is not one tensor computed from the input")
+    kept, output = without_unused(nodes, last.node)
+    return Graph(kept, output, tensors, canonical)
