@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from paramreuse.engine import Engine, FullEngine
 from paramreuse.partial.fitted import AGREEMENT, FittedNetwork, difference
+from paramreuse.partial.joint import JointSwaps
 from paramreuse.partial.operations import CaptureError
 from paramreuse.partial.workers import Chunk, clean_chunks, swapped_outputs, threads
 
@@ -44,34 +45,46 @@ class PartialEngine:
     taken in another order.
 
     Attributes:
-        notes: Why swaps take plain forward passes, if they do.
+        notes: Why swaps take plain forward passes, or run one at a time, if they do.
         rounding: Largest difference between the captured and a plain pass of the untouched target
-            on the current batch, in units of the largest output.
+            on the current batch, and between a swap in a batch of swaps and alone, in units of
+            the largest output.
 
     Args:
         model: Network in evaluation mode; never written to.
         example_input: One batch.
         memory_limit_gb: Bounds what is kept from a batch.
+        together: Run the swaps of a layer as one batch; left out: on every device but the CPU.
 
     Raises:
         CaptureError: The model cannot be captured, or the captured graph gives other outputs.
     """
 
     def __init__(
-        self, model: nn.Module, example_input: Tensor, *, memory_limit_gb: float | None = None
+        self,
+        model: nn.Module,
+        example_input: Tensor,
+        *,
+        memory_limit_gb: float | None = None,
+        together: bool | None = None,
     ) -> None:
         self.notes: tuple[str, ...] = ()
         self.rounding = 0.0
+        self._clean_rounding = 0.0
         self._model = model
         self._full = FullEngine(model)
         self._limit = None if memory_limit_gb is None else int(memory_limit_gb * _GB)
+        self._together = example_input.device.type != "cpu" if together is None else together
         self._current: FittedNetwork | None = None
         self._chunks: list[Chunk] = []
         self._reference = example_input
         self._num_threads = torch.get_num_threads()
-        self._fitted: dict[tuple[object, ...], FittedNetwork] = {
-            _place(example_input): FittedNetwork(model, example_input, self._limit)
-        }
+        self._gave_up = False
+        self._fitted = {_place(example_input): self._captured(example_input)}
+        self._joint: dict[FittedNetwork, JointSwaps] = {}
+
+    def _captured(self, inputs: Tensor) -> FittedNetwork:
+        return FittedNetwork(self._model, inputs, self._limit, together=self._together)
 
     def fitting(self, inputs: Tensor) -> int:
         """Return how many samples of a batch to hand over at once, for memory's sake."""
@@ -88,15 +101,23 @@ class PartialEngine:
         self._reference = self._full.baseline(inputs)
         self._current = self._fit(inputs)
         if self._current is not None:
-            self._chunks, outputs = clean_chunks(self._current, inputs)
-            self.rounding = difference(outputs, self._reference)
+            self._chunks, outputs = self._clean_pass(self._current, inputs)
+            self.rounding = self._clean_rounding = difference(outputs, self._reference)
             if not self.rounding <= AGREEMENT:
                 self._give_up(f"its graph is off by {self.rounding:.1e} of the largest output")
         return self._reference
 
+    def _clean_pass(self, fitted: FittedNetwork, inputs: Tensor) -> tuple[list[Chunk], Tensor]:
+        if not self._together:
+            return clean_chunks(fitted, inputs)
+        if fitted not in self._joint:
+            self._joint[fitted] = JointSwaps(fitted, inputs)
+        outputs, kept = fitted.network.clean_pass(inputs)
+        return [Chunk(0, len(inputs), kept)], outputs
+
     def _fit(self, inputs: Tensor) -> FittedNetwork | None:
         """Return the network captured for inputs of this shape, but for their number."""
-        if self.notes:
+        if self._gave_up:
             return None
         for place in (_place(inputs), (len(inputs), *_place(inputs))):
             fitted = self._fitted.get(place)
@@ -108,13 +129,14 @@ class PartialEngine:
 
     def _fit_anew(self, inputs: Tensor, place: tuple[object, ...]) -> FittedNetwork | None:
         try:
-            self._fitted[place] = FittedNetwork(self._model, inputs, self._limit)
+            self._fitted[place] = self._captured(inputs)
         except CaptureError as error:
             self._give_up(str(error))
             return None
         return self._fitted[place]
 
     def _give_up(self, reason: str) -> None:
+        self._gave_up = True
         self.notes = (_note(reason),)
         self.rounding = 0.0
         self._current = None
@@ -126,9 +148,22 @@ class PartialEngine:
             yield from self._full.swapped(variants)
             return
         self._num_threads = torch.get_num_threads()
-        outputs = swapped_outputs(self._current, self._chunks, self._reference, variants)
+        outputs = self._outputs(self._current, variants)
         for variant, output in zip(variants, outputs, strict=True):
             yield self.settled(variant) if output is None else output
+
+    def _outputs(
+        self, fitted: FittedNetwork, variants: Sequence[Mapping[str, Tensor]]
+    ) -> Iterator[Tensor | None]:
+        if not self._together:
+            yield from swapped_outputs(fitted, self._chunks, self._reference, variants)
+            return
+        joint = self._joint[fitted]
+        for output in joint.outputs(self._chunks[0].kept, self._reference, variants):
+            self.rounding = self._clean_rounding + joint.rounding
+            if joint.reason is not None:
+                self.notes = (f"swaps ran one at a time, not a layer's together: {joint.reason}",)
+            yield output
 
     def settled(self, variant: Mapping[str, Tensor]) -> Tensor:
         """Return the outputs of one variant on the current batch from a plain forward pass."""

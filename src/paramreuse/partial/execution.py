@@ -1,6 +1,6 @@
 """Runs schedules on a few samples at a time: one clean pass, then one short pass per swap."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -13,14 +13,12 @@ from paramreuse.partial.convolution import (
     Kernel,
     finish,
     fold,
-    runs_packed,
+    laid_out,
     scale_and_shift,
 )
 from paramreuse.partial.fusion import Node
 from paramreuse.partial.graph import consumers_of
 from paramreuse.partial.schedule import RAW, Schedule, Slot, Step, make_schedule
-
-_CHANNELS_LAST_RANK = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,8 +96,27 @@ class Network:
         Returns:
             The output, and the slots that are kept.
         """
-        values: dict[int, Any] = {0: _channels_last(inputs)}
-        kept: dict[Slot, Tensor] = {(0, None): values[0]}
+        kept: dict[Slot, Tensor] = {}
+        for number, values in self.walk(inputs, kept):
+            if footprint is not None:
+                _record(footprint, number, values, kept)
+        return values[self.output], kept
+
+    def walk(
+        self, inputs: Tensor, kept: dict[Slot, Tensor]
+    ) -> Iterator[tuple[int, dict[int, Any]]]:
+        """Compute one node after the other with the model's own tensors.
+
+        Args:
+            inputs: Some samples.
+            kept: Is given what is kept, as it is computed.
+
+        Yields:
+            The number of the node just computed, and every value that is still needed.
+        """
+        values: dict[int, Any] = {0: laid_out(inputs)}
+        kept[0, None] = values[0]
+        yield 0, values
         for number, node in enumerate(self.nodes[1:], start=1):
             if isinstance(node, ConvNode):
                 values[number] = self._clean_convolution(number, node, values, kept)
@@ -107,12 +124,10 @@ class Network:
                 values[number] = node.run(values, self.tensors)
             if (number, None) in self._kept:
                 kept[number, None] = values[number]
-            if footprint is not None:
-                _record(footprint, number, values, kept)
+            yield number, values
             for used in node.inputs:
                 if self._users[used][-1] == number:
                     values.pop(used, None)
-        return values[self.output], kept
 
     def _clean_convolution(
         self, number: int, node: ConvNode, values: Mapping[int, Any], kept: dict[Slot, Tensor]
@@ -128,7 +143,7 @@ class Network:
         if (number, RAW) not in self._kept:
             return self._kernel(number, None)(_together(parts), residual, relu=node.relu)
         bare = self._bare(number, node)
-        kept[number, RAW] = z = _channels_last(bare(_together(parts), None, relu=False))
+        kept[number, RAW] = z = laid_out(bare(_together(parts), None, relu=False))
         return finish(z, *self._clean_affine(number, node), residual, relu=node.relu)
 
     def _clean_affine(self, number: int, node: ConvNode) -> tuple[Tensor | None, Tensor | None]:
@@ -183,14 +198,30 @@ class Network:
         schedule = prepared.schedule
         values: dict[int, Any] = {slot[0]: kept[slot] for slot in schedule.reads if slot[1] is None}
         for step in schedule.steps:
-            node = self.nodes[step.node]
-            if isinstance(node, ConvNode):
-                values[step.node] = self._convolution(node, step, prepared, values, kept)
-            else:
-                values[step.node] = node.run(values, prepared.tensors)
+            values[step.node] = self.value(step, prepared, values, kept)
             for gone in step.releases:
                 del values[gone]
         return values[self.output]  # type: ignore[no-any-return]
+
+    def value(
+        self,
+        step: Step,
+        prepared: Prepared,
+        values: Mapping[int, Any],
+        kept: Mapping[Slot, Tensor],
+    ) -> Any:
+        """Compute one node.
+
+        Args:
+            step: Which, and what it starts from.
+            prepared: The swap.
+            values: Of the nodes that it needs.
+            kept: What a clean pass kept.
+        """
+        node = self.nodes[step.node]
+        if isinstance(node, ConvNode):
+            return self._convolution(node, step, prepared, values, kept)
+        return node.run(values, prepared.tensors)
 
     def _convolution(
         self,
@@ -235,13 +266,7 @@ def _ranges(
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:
-    return _channels_last(parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1))
-
-
-def _channels_last(value: Tensor) -> Tensor:
-    if value.ndim != _CHANNELS_LAST_RANK:
-        return value
-    return value.contiguous(memory_format=torch.channels_last)
+    return laid_out(parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1))
 
 
 def _record(
@@ -259,6 +284,3 @@ def _record(
 
 def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor) and value.layout is torch.strided
-
-
-__all__ = ["Footprint", "Network", "Prepared", "runs_packed"]

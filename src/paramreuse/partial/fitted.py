@@ -31,6 +31,13 @@ _VARIANTS = 8
 _VARIANT_BYTES = 2**29
 """Bounds the folded kernels of swaps under way."""
 
+_TOGETHER_BYTES = 2**32
+"""Bounds what swaps that run as one batch take, where the user sets no limit."""
+
+_WORKING_COPIES = 2
+"""What a pass takes next to what is kept, in units of the values that a clean pass holds at once: a
+plain pass folds nothing, and swaps that run together repeat values that none of them moves."""
+
 _KERNEL_COPIES = 4
 """Folded kernels: the network's own, in whole and in parts, and those of swaps under way."""
 
@@ -40,7 +47,8 @@ class FittedNetwork:
 
     Attributes:
         network: What runs.
-        concurrent: Whether threads may run samples side by side.
+        together: Whether the swaps of a layer run as one batch, as a graphics processor wants it;
+            else one after the other, a few samples at a time, on one core each.
         samples_at_once: How many samples go through the network together.
         variants_at_once: How many swaps run in turn on the same samples.
         num_fixed: The only number of samples that the graph serves, if there is only one.
@@ -49,12 +57,15 @@ class FittedNetwork:
         model: Left as it is.
         inputs: One batch.
         limit_bytes: Bounds what is kept.
+        together: As above.
 
     Raises:
         CaptureError: The model cannot be captured, or the captured graph gives other outputs.
     """
 
-    def __init__(self, model: nn.Module, inputs: Tensor, limit_bytes: int | None) -> None:
+    def __init__(
+        self, model: nn.Module, inputs: Tensor, limit_bytes: int | None, *, together: bool
+    ) -> None:
         if torch.is_autocast_enabled(inputs.device.type):
             raise CaptureError("autocast is on, and a captured graph would not follow it")
 
@@ -66,7 +77,7 @@ class FittedNetwork:
             return graph, network
 
         graph, self.network = capture(model, inputs, checked)
-        self.concurrent = inputs.device.type == "cpu"
+        self.together = together
         self.num_fixed = graph.num_samples
         self._canonical = graph.canonical
         self._used: frozenset[str] = frozenset().union(*(n.keys for n in self.network.nodes))
@@ -88,8 +99,6 @@ class FittedNetwork:
         self.samples_at_once = max(1, _CACHE_BYTES * number // max(1, footprint.largest_bytes))
         if self.num_fixed is not None:
             self.samples_at_once = self.num_fixed
-        elif not self.concurrent:
-            self.samples_at_once = max(self.samples_at_once, len(inputs))
         if self._limit is None:
             self.variants_at_once = max(1, min(_VARIANTS, _VARIANT_BYTES // self._kernel_bytes()))
             return
@@ -106,15 +115,28 @@ class FittedNetwork:
 
     def _fixed_bytes(self) -> int:
         kernels = _KERNEL_COPIES * self._kernel_bytes()
+        if self.together:
+            return kernels
         return kernels + torch.get_num_threads() * self._peak_bytes * self.samples_at_once
 
     def num_samples(self, wanted: int) -> int:
         """Return how many samples fit under the memory limit, at least one."""
         if self._limit is None or self.num_fixed is not None:
             return wanted
-        plain_pass = 2 * self._peak_bytes
-        each = max(1, self._sample_bytes + plain_pass)
+        each = max(1, self._sample_bytes + _WORKING_COPIES * self._peak_bytes)
         return min(wanted, max(1, (self._limit - self._fixed_bytes()) // each))
+
+    def variants_together(self, num_samples: int) -> int:
+        """Return how many swaps fit into one batch, at least one.
+
+        Args:
+            num_samples: Samples per swap.
+        """
+        budget = _TOGETHER_BYTES
+        if self._limit is not None:
+            budget = self._limit - self._fixed_bytes() - num_samples * self._sample_bytes
+        each = _WORKING_COPIES * num_samples * self._peak_bytes + self._kernel_bytes()
+        return max(1, budget // each)
 
     def moved(self, variant: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """Return what a variant changes, by the keys of the nodes.

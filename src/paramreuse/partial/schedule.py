@@ -81,7 +81,7 @@ def make_schedule(
         steps[number] = step
         if step.base is not None:
             reads.add(step.base)
-        pending += _inputs(nodes[number], step)
+        pending += inputs_of(nodes[number], step)
     folds = tuple(n for n, s in sorted(steps.items()) if _needs_fold(nodes[n], s, keys))
     return Schedule(_with_releases(nodes, output, steps), frozenset(reads), folds)
 
@@ -105,7 +105,8 @@ def _step(
     return Step(number, changed)
 
 
-def _inputs(node: Node, step: Step) -> tuple[int, ...]:
+def inputs_of(node: Node, step: Step) -> tuple[int, ...]:
+    """Return the nodes whose values a step takes."""
     if not isinstance(node, ConvNode) or step.parts is None:
         return node.inputs
     used = tuple(node.parts[i] for i in step.parts)
@@ -123,7 +124,7 @@ def _with_releases(
     backwards: list[Step] = []
     for number in sorted(steps, reverse=True):
         step = steps[number]
-        used = _inputs(nodes[number], step)
+        used = inputs_of(nodes[number], step)
         last = tuple(dict.fromkeys(n for n in used if n in steps and n not in seen))
         seen.update(last)
         backwards.append(Step(number, step.moved, step.base, step.parts, last))

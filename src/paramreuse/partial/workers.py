@@ -52,11 +52,8 @@ def clean_chunks(fitted: FittedNetwork, inputs: Tensor) -> tuple[list[Chunk], Te
     size = fitted.samples_at_once
     starts = range(0, len(inputs), size)
     pieces = [inputs[start : start + size] for start in starts]
-    if fitted.concurrent:
-        with threads(1) as num_threads, ThreadPoolExecutor(num_threads) as pool:
-            done = list(pool.map(_quietly(fitted.network.clean_pass), pieces))
-    else:
-        done = [fitted.network.clean_pass(piece) for piece in pieces]
+    with threads(1) as num_threads, ThreadPoolExecutor(num_threads) as pool:
+        done = list(pool.map(_quietly(fitted.network.clean_pass), pieces))
     chunks = [
         Chunk(start, start + len(piece), kept)
         for start, piece, (_, kept) in zip(starts, pieces, done, strict=True)
@@ -125,15 +122,8 @@ def swapped_outputs(
     size = fitted.variants_at_once
     starts = range(0, len(variants), size)
     jobs = (_Job(fitted, reference, variants[start : start + size]) for start in starts)
-    if fitted.concurrent:
-        with threads(1) as num_threads:
-            yield from _side_by_side(jobs, chunks, num_threads)
-        return
-    for job in jobs:
-        _quietly(job.prepare)()
-        for chunk in chunks:
-            _quietly(job.run)(chunk)
-        yield from job.results()
+    with threads(1) as num_threads:
+        yield from _side_by_side(jobs, chunks, num_threads)
 
 
 def _side_by_side(
