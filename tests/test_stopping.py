@@ -37,6 +37,19 @@ def test_subjects_that_do_not_count_are_left_out() -> None:
     assert rule.side(seen, unseen, num_looks=5) is Side.ABOVE
 
 
+def test_a_subject_that_does_not_count_is_none_that_lost_nothing() -> None:
+    rule = StoppingRule(tolerance=0.09)
+
+    # (0.3 - 0.1) / 2 = 0.1, above; with a third subject of drop 0 it were 0.067, and open.
+    assert rule.side(np.array([np.nan, 0.3]), np.array([0.9]), num_looks=5) is Side.ABOVE
+
+
+def test_a_drop_of_exactly_the_tolerance_passes() -> None:
+    # (0.5 + 0.25 - 0.25) / 4 = 0.125, in numbers that binary fractions hold.
+    assert not is_certainly_above(np.array([0.5, 0.25]), np.array([0.75, 1.0]), tolerance=0.125)
+    assert likely_side(np.full(8, 0.125), 0.125, 0.5) is Side.BELOW
+
+
 def test_bounds_of_the_mean_by_hand() -> None:
     # Mean 0.1, deviation 0.1, nine subjects: 0.1 +- 2.896 x 0.1 / 3 at 1 % (t with 8 degrees).
     drops = 0.1 + 0.1 * np.array([-1.0, -1, -1, -1, 0, 1, 1, 1, 1])
@@ -63,6 +76,9 @@ def test_fewer_than_eight_subjects_decide_nothing_likely() -> None:
 def test_looks_grow_by_about_the_square_root_of_two() -> None:
     assert StoppingRule().looks(40) == (8, 12, 16, 23, 32)
     assert StoppingRule().looks(8) == ()
+    # Twelve are 11.3 rounded up: after the last subject there is nothing left to spare.
+    assert StoppingRule().looks(12) == (8,)
+    assert StoppingRule().looks(13) == (8, 12)
 
 
 def test_the_wrong_side_is_called_less_often_than_stated() -> None:
