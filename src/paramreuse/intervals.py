@@ -33,7 +33,7 @@ def bootstrap_interval(
     enough = np.flatnonzero(counted.sum(axis=0) >= 2)
     if not len(enough):
         return low, high
-    means = _resampled_means(values[:, enough], np.random.default_rng(seed))
+    means = resampled_means(values[:, enough], seed=seed)
     tail = 50 * (1 - confidence)
     for start in range(0, len(enough), _COLUMNS_AT_ONCE):
         part = slice(start, start + _COLUMNS_AT_ONCE)
@@ -42,8 +42,20 @@ def bootstrap_interval(
     return low, high
 
 
-def _resampled_means(values: Array, rng: np.random.Generator) -> Array:
-    """Return each column's mean over the subjects of each resample, shape ``(RESAMPLES, M)``."""
+def resampled_means(values: Array, *, seed: int = 0) -> Array:
+    """Return each column's mean over the subjects of each resample.
+
+    All columns share the resamples, so that a number worked out per row has its bootstrap
+    distribution.
+
+    Args:
+        values: As for ``bootstrap_interval``.
+        seed: Seed of the resampling.
+
+    Returns:
+        Shape ``(RESAMPLES, M)``; NaN where no subject of the resample counts.
+    """
+    rng = np.random.default_rng(seed)
     num_subjects, num_columns = values.shape
     counted = np.isfinite(values).astype(np.float64)
     filled = np.where(counted > 0, values, 0.0)
