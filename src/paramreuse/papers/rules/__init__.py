@@ -1,0 +1,1 @@
+"""The rules by which the papers' claims are judged, each with the numbers that it rests on."""

@@ -1,0 +1,132 @@
+"""Finding in the evidence what a rule needs, or saying what has not been measured."""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paramreuse.outcomes import Sweep
+from paramreuse.papers.evidence import Arm, Evidence, Start
+from paramreuse.papers.rules.condition import Condition, Variant
+from paramreuse.papers.rules.finding import NotMeasuredError
+from paramreuse.swaps import Swap, kernel_sites
+
+Array = NDArray[np.float64]
+
+TARGET = "target"
+"""Name of the papers' A1."""
+
+
+def unet_arm(
+    evidence: Evidence, start: Start, *, residual: bool = False, long_skips: bool = True
+) -> Arm:
+    """Return the arm of a UNet.
+
+    Raises:
+        NotMeasuredError: It has not run.
+    """
+    form = f"unet{', residual' if residual else ''}{'' if long_skips else ', no long connections'}"
+    return _run(evidence.unet(start, residual=residual, long_skips=long_skips), form, start)
+
+
+def pspnet_arm(evidence: Evidence, start: Start) -> Arm:
+    """Return the arm of the PSPNet whose backbone has no biases.
+
+    Raises:
+        NotMeasuredError: It has not run.
+    """
+    return _run(evidence.pspnet(start), "pspnet", start)
+
+
+def biased_pspnet_arm(evidence: Evidence, start: Start) -> Arm:
+    """Return the arm of the PSPNet whose backbone has biases, or of the other if it has not run.
+
+    Raises:
+        NotMeasuredError: Neither has run.
+    """
+    return evidence.pspnet(start, bias=True) or pspnet_arm(evidence, start)
+
+
+def _run(arm: Arm | None, form: str, start: Start) -> Arm:
+    if arm is None:
+        raise NotMeasuredError(f"the arm {form}, {start} start, has not run")
+    return arm
+
+
+def lender_of(arm: Arm) -> str:
+    """Return the source that is swapped from: the first one, the papers' A2.
+
+    Raises:
+        NotMeasuredError: The arm has no source.
+    """
+    if not arm.sources:
+        raise NotMeasuredError(f"the arm {arm.name} has no source")
+    return arm.sources[0]
+
+
+def sweep_of(arm: Arm) -> Sweep:
+    """Return the single swaps from the first source.
+
+    Raises:
+        NotMeasuredError: They were not scored.
+    """
+    return _swept(arm, arm.sweeps, "was not swept")
+
+
+def kernel_sweep_of(arm: Arm, condition: Condition) -> Sweep:
+    """Return the kernel swaps from the first source, recalibrated if that is the condition.
+
+    Raises:
+        NotMeasuredError: They were not scored.
+    """
+    if condition.variant is not Variant.RECALIBRATED:
+        return sweep_of(arm)
+    return _swept(arm, arm.recalibrated, "was not swept with statistics recomputed")
+
+
+def _swept(arm: Arm, sweeps: Mapping[str, Sweep], what_lacks: str) -> Sweep:
+    lender = lender_of(arm)
+    if lender not in sweeps:
+        raise NotMeasuredError(f"the arm {arm.name} {what_lacks} from {lender}")
+    return sweeps[lender]
+
+
+def swaps_of(arm: Arm, sweep: Sweep, *kinds: str) -> tuple[Swap, ...]:
+    """Return the single swaps of some kinds, the output layer aside.
+
+    Raises:
+        NotMeasuredError: There is none of one of the kinds.
+    """
+    single = [swap for swap in sweep.swaps if swap.is_single and not swap.anchor.is_output]
+    for kind in kinds:
+        if all(swap.kind != kind for swap in single):
+            raise NotMeasuredError(f"the arm {arm.name} has no swap of {kind}")
+    return tuple(swap for swap in single if swap.kind in kinds)
+
+
+def kernels_of(arm: Arm, sweep: Sweep) -> tuple[Swap, ...]:
+    """Return the single swaps of kernels, the output layer aside.
+
+    Raises:
+        NotMeasuredError: There is none.
+    """
+    found = tuple(swap for swap in sweep.swaps if swap.is_single and kernel_sites(swap.sites))
+    if not found:
+        raise NotMeasuredError(f"the arm {arm.name} has no swap of W")
+    return found
+
+
+def drops_of(sweep: Sweep, swaps: Sequence[Swap]) -> Array:
+    """Return the drops of the foreground mean, shape ``(P, M)``, one column per swap."""
+    return np.column_stack([sweep.drops(swap.name)[:, -1] for swap in swaps])
+
+
+def mean_by_subject(sweep: Sweep, swaps: Sequence[Swap]) -> dict[Hashable, float]:
+    """Return each subject's mean drop over several swaps.
+
+    A subject on which one of them was not scored is left out, since its mean would be one over
+    other swaps; so are all where no subjects are known.
+    """
+    means = drops_of(sweep, swaps).mean(axis=1).tolist()
+    named = zip(sweep.subjects, means, strict=True) if sweep.subjects else ()
+    return {subject: mean for subject, mean in named if np.isfinite(mean)}
