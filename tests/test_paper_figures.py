@@ -241,6 +241,8 @@ def test_a_figure_without_its_models_is_missing_with_the_reason() -> None:
     assert reason("figure-12", replace(arm, roles=fewer)).endswith("has no model C1")
     assert reason("figure-14", replace(arm, roles=fewer)).endswith("has no model C1")
     assert reason("figure-13", replace(arm, transfer=())).endswith("has no transfer")
+    scratch = tuple(score for score in arm.transfer if score.strategy == "scratch")
+    assert reason("figure-14", replace(arm, transfer=scratch)).endswith("model that reuses C1")
     assert reason("figure-13", replace(arm, distances=kept)) == (
         "the arm 'pspnet-shared' has no distance in W, B, RM, RV, RW, RB between 'scratch-10' and "
         "'plan-finetune-B2-50'"
@@ -328,6 +330,20 @@ def test_one_weight_near_0_does_not_flatten_the_scales(figures: FigureFrames, fa
     assert scale.get_ylim()[1] - scale.get_ylim()[0] < 1
     assert f"MRW off the scale: {far:.3g} (layer 3)" in scale.get_title()
     assert "off the scale" not in draw(figures.frames["figure-05"]).axes[2].get_title()
+    # The means that are not far stay in view.
+    low, high = scale.get_ylim()
+    assert low < 1.0
+    assert high > 1.2
+
+
+def test_scales_that_are_all_unknown_or_far_can_be_drawn(figures: FigureFrames) -> None:
+    frame = figures.frames["figure-05"].copy()
+    frame.loc[frame["quantity"].isin(["MRV", "MRW median"]), "value"] = np.nan
+    frame.loc[frame["quantity"] == "MRW", "value"] = np.inf
+
+    title = draw(frame).axes[2].get_title()
+
+    assert title.endswith("inf (layer 1), inf (layer 2), inf (layer 3) and 1 more")
 
 
 def test_distances_of_every_pair_are_drawn(figures: FigureFrames) -> None:

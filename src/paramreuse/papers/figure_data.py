@@ -226,6 +226,8 @@ def _reuse_rows(arm: Arm, source: str, strategies: Sequence[str]) -> list[Row]:
             sign = transfer_sign(strategy, num_subjects)
             found = _between(arm, *names, _ALL_KINDS)
             rows += [_pair_row(arm, names, words, sign, pair) for pair in found]
+    if not rows:
+        raise _NotMeasuredError(f"the arm {arm.name!r} has trained no model that reuses {source}")
     return rows
 
 

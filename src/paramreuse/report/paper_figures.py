@@ -116,17 +116,22 @@ def _draw_batchnorm(frame: Table) -> "Figure":
 
 def _cut_off(axes: "Axes", frame: Table) -> None:
     """Keep a mean of MRW that one weight near 0 carried away from flattening all other curves."""
-    values = frame.loc[frame["quantity"].isin(["MRV", "MRW median"]), "value"]
-    values = values[np.isfinite(values)]
-    means = frame[frame["quantity"] == "MRW"]
-    low, high = min(0.0, values.min()), max(1.0, values.max())
-    low, high = high - _OFF_SCALE * (high - low), low + _OFF_SCALE * (high - low)
-    far = means[~means["value"].between(low, high) & means["value"].notna()]
-    if far.empty:
+    scales = frame[frame["quantity"].isin(["MRV", "MRW", "MRW median"]) & frame["value"].notna()]
+    is_mean = scales["quantity"] == "MRW"
+    others = scales.loc[~is_mean & np.isfinite(scales["value"]), "value"]
+    low, high = min([0.0, *others]), max([1.0, *others])
+    is_near = scales["value"].between(
+        high - _OFF_SCALE * (high - low), low + _OFF_SCALE * (high - low)
+    )
+    far = [
+        f"{row.value:.3g} (layer {row.layer})" for row in scales[is_mean & ~is_near].itertuples()
+    ]
+    if not far:
         return
-    margin = 0.05 * (values.max() - values.min() or 1.0)
-    axes.set_ylim(values.min() - margin, values.max() + 3 * margin)
-    said = ", ".join(f"{row.value:.3g} (layer {row.layer})" for row in far.itertuples())
+    shown = [*others, *scales.loc[is_mean & is_near, "value"], 1.0]
+    margin = 0.05 * (max(shown) - min(shown) or 1.0)
+    axes.set_ylim(min(shown) - margin, max(shown) + margin)
+    said = ", ".join(far[:3]) + (f" and {len(far) - 3} more" if len(far) > 3 else "")
     axes.set_title(f"{axes.get_title()}; MRW off the scale: {said}", fontsize=8, wrap=True)
 
 
