@@ -24,7 +24,7 @@ from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.transfer_stage import run_transfer
 from paramreuse.study.unchanged import check_unchanged
-from paramreuse.study.workbench import Workbench
+from paramreuse.study.workbench import Shelf, Workbench
 from paramreuse.training.trackers import open_tracker, require_tracker
 from paramreuse.versions import provenance
 
@@ -53,7 +53,7 @@ _JUDGED = ("judge", "plan", "transfer", "report")
 """Stages whose outcome depends on the tolerance."""
 
 
-def run_study(
+def run_study(  # noqa: PLR0913 - everything after the folder has a default
     study: Study,
     folder: str | os.PathLike[str],
     *,
@@ -61,6 +61,7 @@ def run_study(
     device: str = "auto",
     talk: Talk | None = None,
     logger: str | None = None,
+    shelf: Shelf | None = None,
 ) -> Path:
     """Run every stage of a study that is not finished yet.
 
@@ -72,6 +73,7 @@ def run_study(
         talk: Where remarks go.
         logger: ``csv``, ``mlflow``, ``tensorboard`` or ``wandb``, to log learning curves, tables
             and figures to as well.
+        shelf: Prepared images of studies that ran before with the same image sets.
 
     Returns:
         The run folder.
@@ -90,7 +92,7 @@ def run_study(
         raise StudyError(f"unknown stage {last!r}: expected one of {list(STAGES)}")
     require_tracker(logger)
     path = Path(folder)
-    bench = Workbench(study, path, device, talk or Silent())
+    bench = Workbench(study, path, device, talk or Silent(), shelf or Shelf())
     _ = bench.torch_device
     if not holds_study(path, study):
         for name in study.data:

@@ -62,6 +62,17 @@ class Images:
 
 
 @dataclass
+class Shelf:
+    """Prepared image sets, so that studies with the same ones read them once.
+
+    Attributes:
+        images: By all that they depend on.
+    """
+
+    images: dict[tuple[str, ...], Images] = field(default_factory=dict)
+
+
+@dataclass
 class Workbench:
     """The parts of one study, made when they are first asked for.
 
@@ -70,13 +81,14 @@ class Workbench:
         folder: Its run folder.
         device: ``auto``, ``cpu``, ``cuda`` ...
         talk: Where remarks go.
+        shelf: Where prepared images are kept; several studies may share one.
     """
 
     study: Study
     folder: Path
     device: str = "auto"
     talk: Talk = field(default_factory=Silent)
-    _images: dict[str, Images] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=Shelf)
     _sets: dict[str, ImageSet] = field(default_factory=dict)
 
     def image_set(self, name: str) -> ImageSet:
@@ -104,11 +116,14 @@ class Workbench:
             DataError: The set is incomplete, or has too few subjects; the message names the set.
             StudyError: There is no such reader, or it does not take the options.
         """
-        if name not in self._images:
-            spec, image_set = self.study.data[name], self.image_set(name)
+        spec, target = self.study.data[name], self.study.data[self.target.data]
+        # With a label map, the classes are those of the target's set.
+        key = (spec.model_dump_json(), target.model_dump_json(), str(self.study.seed))
+        if key not in self.shelf.images:
+            image_set = self.image_set(name)
             with _naming(f"data.{name}"), self.talk.progress(f"reading {name}") as step:
-                self._images[name] = _prepared(image_set, spec, self.study.seed, step)
-        return self._images[name]
+                self.shelf.images[key] = _prepared(image_set, spec, self.study.seed, step)
+        return self.shelf.images[key]
 
     @property
     def target(self) -> ModelSpec:
