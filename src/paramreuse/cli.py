@@ -86,6 +86,8 @@ def run(
     out: Annotated[Path | None, Option(help="Run folder; runs/NAME if not given.")] = None,
     until: Annotated[str | None, Option(metavar="STAGE", help="Last stage to run.")] = None,
     device: Device = "auto",
+    profile: Annotated[str | None, Option(help="Which of the file's profiles.")] = None,
+    arm: Annotated[list[str] | None, Option(help="Run this arm of the file alone.")] = None,
     data: Roots = None,
     logger: Logger = None,
     as_json: Json = False,
@@ -93,18 +95,35 @@ def run(
 ) -> None:
     """Run a study; finished stages are skipped, so a killed run goes on where it was.
 
-    Stages: data, train, compare, sweep, judge, plan, transfer, report.
+    Stages: data, train, compare, sweep, judge, plan, transfer, report. A file with arms holds
+    several studies: each runs in OUT/arms/NAME, and what they show together is written to OUT.
 
     Example: paramreuse run studies/acdc.yaml --data acdc=/data/ACDC/training --out runs/acdc
     """
     from paramreuse.console import Terminal, show_json
+    from paramreuse.papers.protocol import has_arms, outcome_of, read_protocol, run_protocol
+    from paramreuse.papers.results import show_protocol
     from paramreuse.study.run import run_study
     from paramreuse.study.study_file import parse_roots, read_study
     from paramreuse.study.tables import outcome, show_outcome
 
-    checked = read_study(study, roots=parse_roots(data or []))
+    roots, talk = parse_roots(data or []), Terminal(quiet=quiet)
+    if arm or has_arms(study):
+        protocol = read_protocol(study, roots=roots, profile=profile)
+        folder = out or Path("runs") / protocol.folder_name
+        run_protocol(
+            protocol,
+            folder,
+            only=arm or (),
+            until=until,
+            device=device,
+            talk=talk,
+            logger=logger,
+        )
+        (show_json if as_json else show_protocol)(outcome_of(folder))
+        return
+    checked = read_study(study, roots=roots, profile=profile)
     folder = out or Path("runs") / checked.name
-    talk = Terminal(quiet=quiet)
     run_study(checked, folder, until=until, device=device, talk=talk, logger=logger)
     (show_json if as_json else show_outcome)(outcome(folder))
 
@@ -305,9 +324,11 @@ def report(run_folder: Run) -> None:
     Example: paramreuse report runs/acdc
     """
     from paramreuse.console import result
+    from paramreuse.papers.protocol import holds_arms, report_protocol
     from paramreuse.study.run import report_run
 
-    result(str(report_run(run_folder)))
+    write = report_protocol if holds_arms(run_folder) else report_run
+    result(str(write(run_folder)))
 
 
 # Typer brings a Click of its own since 0.26 and used the real one before; both name it so.

@@ -8,8 +8,6 @@ from paramreuse.errors import StudyError
 
 PROFILES = "profiles"
 ARMS = "arms"
-_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
-"""Arms are folders as well."""
 
 
 def overlay(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def split_arms(content: Mapping[str, Any], *, where: str) -> dict[str, dict[str,
     if not arms:
         raise StudyError(f"{where!r} has no {ARMS!r}: expected one study or more by name")
     for name in arms:
-        if not re.fullmatch(_NAME, name):
+        if not is_arm_name(name):
             raise StudyError(
                 f"'{ARMS}.{name}' in {where!r}: expected a name of letters, digits, '_', '.' and "
                 "'-' that begins with a letter or digit"
@@ -74,6 +72,11 @@ def split_arms(content: Mapping[str, Any], *, where: str) -> dict[str, dict[str,
     shared = {key: value for key, value in content.items() if key != ARMS}
     name = shared.get("name", "study")
     return {arm: overlay(shared, own) | {"name": f"{name}-{arm}"} for arm, own in arms.items()}
+
+
+def is_arm_name(name: str) -> bool:
+    """Tell whether an arm may be called so: it is a folder's name as well."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", name) is not None
 
 
 def _named_parts(content: Mapping[str, Any], key: str, where: str) -> dict[str, Mapping[str, Any]]:

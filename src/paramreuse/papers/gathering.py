@@ -1,0 +1,140 @@
+"""From the run folders of the arms to the evidence that figures, tables and claims take."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from paramreuse.checkpoint import read_checkpoint
+from paramreuse.distance import compare_models
+from paramreuse.errors import CheckpointError, SiteMismatchError
+from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start, TransferScore
+from paramreuse.study.attempts import attempts_of
+from paramreuse.study.config import TARGET, Study
+from paramreuse.study.run_folder import read_run
+from paramreuse.study.store import Store
+from paramreuse.study.stored_sweep import read_sweep
+from paramreuse.study.transfer import Attempt, kept_model
+
+PLANNED_SOURCE = "B2"
+"""The source of the papers' ideal model: T1's auto-encoder, trained along on all patients."""
+
+
+def gather(folder: Path, arms: Sequence[str], *, name: str, profile: str) -> Evidence:
+    """Read what the arms measured; an arm that has not run is left out.
+
+    Args:
+        folder: Where the arms' run folders are.
+        arms: Their names.
+        name: Name of the protocol.
+        profile: Its profile.
+
+    Raises:
+        StudyError: A run folder cannot be read.
+    """
+    found = [_arm(folder / arm, arm) for arm in arms if (folder / arm / "study.yaml").is_file()]
+    return Evidence(name, profile, tuple(found))
+
+
+def _arm(folder: Path, name: str) -> Arm:
+    study = read_run(folder)
+    store = Store(folder / "results.sqlite")
+    try:
+        sweeps = {source: read_sweep(store, source) for source in study.sources}
+        again = {source: read_sweep(store, f"recalibrated {source}") for source in study.sources}
+        norms = {source: store.rows("batchnorms", source=source) for source in study.sources}
+        attempts = attempts_of(study, store)
+        transfer = tuple(_transfer_scores(store, attempts))
+    finally:
+        store.close()
+    return Arm(
+        name=name,
+        network=study.network.name,
+        start=_start(study),
+        bias=_has_biases(study),
+        residual=study.network.residual,
+        long_skips=study.network.long_skips,
+        roles={
+            model: Role(spec.data, study.data[spec.data].reader, spec.task)
+            for model, spec in study.models.items()
+        },
+        sources=tuple(study.sources),
+        sweeps={source: sweep for source, sweep in sweeps.items() if sweep is not None},
+        recalibrated={source: sweep for source, sweep in again.items() if sweep is not None},
+        tolerance=study.judge.tolerance,
+        confidence=study.judge.confidence,
+        distances=tuple(_distances(folder, study, attempts)),
+        batchnorms={source: rows for source, rows in norms.items() if rows},
+        transfer=transfer,
+    )
+
+
+def _start(study: Study) -> Start:
+    """Tell how the models began: apart as soon as one source has weights of its own."""
+    lenders = [study.models[name].init for name in study.sources]
+    return "shared" if {study.models[TARGET].init, *lenders} == {"shared"} else "independent"
+
+
+def _has_biases(study: Study) -> bool:
+    """Tell whether the convolutions have biases; the defaults are the networks' own."""
+    given = study.network.bias
+    return given if given is not None else study.network.name == "unet"
+
+
+def _transfer_scores(store: Store, attempts: Sequence[Attempt]) -> Iterator[TransferScore]:
+    wanted = {tuple(attempt.columns.values()) for attempt in attempts}
+    for row in store.rows("transfers"):
+        columns = (row["source"], row["strategy"], row["subjects"], row["seed"])
+        if columns in wanted:
+            score = float("nan") if row["score"] is None else row["score"]
+            yield TransferScore(*columns, row["subject"], row["class"], score)
+
+
+def _distances(folder: Path, study: Study, attempts: Sequence[Attempt]) -> Iterator[PairDistance]:
+    """Compare every two models, the target first, and those of the transfer with the ideal one."""
+    files = {name: folder / "models" / f"{name}.safetensors" for name in study.models}
+    there = sorted((name for name in files if files[name].is_file()), key=_target_first)
+    for first, second in combinations(there, 2):
+        yield from _pair(first, files[first], second, files[second])
+    kept = dict(_kept(folder, attempts))
+    most = max(study.transfer.subjects) if study.transfer else 0
+    ideal = f"plan-finetune-{PLANNED_SOURCE}-{most}"
+    if ideal not in kept:
+        return
+    for name, path in kept.items():
+        if name != ideal:
+            yield from _pair(ideal, kept[ideal], name, path)
+
+
+def _target_first(name: str) -> bool:
+    return name != TARGET
+
+
+def _kept(folder: Path, attempts: Sequence[Attempt]) -> Iterator[tuple[str, Path]]:
+    """Name the first repetition of every training whose model was kept."""
+    for attempt in attempts:
+        path = kept_model(folder, attempt)
+        if attempt.seed == 0 and path.is_file():
+            yield _without_seed(attempt), path
+
+
+def _without_seed(attempt: Attempt) -> str:
+    return attempt.name.removesuffix(f"-{attempt.seed}")
+
+
+def _pair(first: str, ours: Path, second: str, theirs: Path) -> Iterator[PairDistance]:
+    try:
+        found = compare_models(read_checkpoint(ours), read_checkpoint(theirs))
+    except (CheckpointError, SiteMismatchError):
+        return  # What cannot be compared is missing from the figure, which says so.
+    for row in found.rows:
+        site = row.site
+        if site.family in ("conv", "norm"):
+            yield PairDistance(
+                first,
+                second,
+                site.layer,
+                str(site.kind),
+                is_output=site.is_output,
+                rmse=row.rmse,
+                relative_rmse=row.relative_rmse,
+            )
