@@ -2,7 +2,8 @@
 
 python benchmarks/sweep.py                       everything, as a table
 python benchmarks/sweep.py --only speed --json   one part, as JSON
-Parts: speed, decided, growth, memory. Naive loop and engine alternate in one run; medians count.
+Parts: speed, decided, growth, memory, gpu (nothing without one). Naive loop and engine alternate in
+one run; medians count.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from paramreuse.outcomes import Sweep
 from paramreuse.partial import PartialEngine
 from paramreuse.partial.convolution import ConvNode
 from paramreuse.partial.graph import dependent_nodes
+from paramreuse.precision import float32_arithmetic
 from paramreuse.scores import Dice
 from paramreuse.sites import Site, match_sites
 from paramreuse.sweep import sweep_sites
@@ -49,7 +51,7 @@ def naive_loop(
             if key is not None:
                 original = slots[key].clone()
                 slots[key].copy_(source[key])
-            sums.append([score.statistics(target(x), y).numpy() for x, y, _ in batches])
+            sums.append([score.statistics(target(x), y).cpu().numpy() for x, y, _ in batches])
             if key is not None:
                 slots[key].copy_(original)
     return np.array(sums)
@@ -174,6 +176,41 @@ def speed(repeats: int) -> list[Row]:
         models = trained_looking(make(), 0), trained_looking(make(), 1)
         rows.append(speed_of(name, models, random_batches(*sizes), repeats))
     return rows
+
+
+def gpu(repeats: int) -> list[Row]:
+    """Both networks at the papers' sizes, every single swap, source only."""
+    if not torch.cuda.is_available():
+        print("no CUDA device", file=sys.stderr)
+        return []
+    rows = []
+    for name, make in (("UNet", unet), ("PSPNet", pspnet)):
+        torch.manual_seed(0)
+        target, source = (trained_looking(make(), seed).cuda() for seed in (0, 1))
+        batches = [(x.cuda(), y.cuda(), ids) for x, y, ids in random_batches(2, 8, 224)]
+        rows.append(
+            gpu_speed(f"{name} width 64, 224 x 224, batch 8", (target, source), batches, repeats)
+        )
+    return rows
+
+
+def gpu_speed(
+    name: str, models: tuple[nn.Module, nn.Module], batches: list[Batch], repeats: int
+) -> Row:
+    """The naive loop in float32 as the engine, and as PyTorch is set (TF32 in convolutions)."""
+    target, source = models
+    lent, sites = source.state_dict(), match_sites(target, source)
+    naive, rounded, engine = [], [], []
+    for _ in range(repeats + 1):
+        with float32_arithmetic():
+            naive += timed(lambda: naive_loop(target, lent, sites, batches), 1)
+        rounded += timed(lambda: naive_loop(target, lent, sites, batches), 1)
+        engine += timed(lambda: sweep_sites(target, source, batches, Dice(CLASSES), controls=()), 1)
+    row: Row = {"network": name, "swaps": len(sites)}
+    times = {"naive_s": naive, "naive_tf32_s": rounded, "engine_s": engine}
+    row |= {key: median(held[1:]) for key, held in times.items()}  # the first one warms up
+    row["ratio"] = median(naive[1:]) / median(engine[1:])
+    return row | {"peak_gb": torch.cuda.max_memory_allocated() / 1e9}
 
 
 def phantom_batches(domain: str, subjects: int, seed: int, size: int = 8) -> list[Batch]:
@@ -318,13 +355,14 @@ def machine() -> Row:
         "cpu": names[0].split(":")[1].strip() if names else platform.processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load": os.getloadavg()[0],
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ("speed", "decided", "growth", "memory")
+    parts = ("speed", "decided", "growth", "memory", "gpu")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=12)
@@ -339,6 +377,7 @@ def main() -> None:
         "decided": lambda: decided(options.epochs),
         "growth": growth,
         "memory": memory,
+        "gpu": lambda: gpu(options.repeats),
     }
     result: dict[str, object] = {"machine": machine()}
     for part in options.only:
