@@ -25,7 +25,8 @@ ORDER = (
     *("recalibration", "recalibrated_sweep", "batchnorm", "frozen_norm", "freezing"),
     *("verdict", "plan", "ranking", "plan_file", "schedule_export"),
     # What it runs on, and a whole study.
-    *("networks", "data", "training", "console", "report", "study", "cli", "__main__"),
+    *("networks", "data", "training", "console", "report", "study", "papers"),
+    *("cli", "__main__"),
 )
 """Each module imports only from those before it."""
 
@@ -43,7 +44,7 @@ HOMES_OF_LIBRARIES = {
     "huggingface_hub": {"checkpoint"},
     "sqlite3": {"study"},
     "pydantic": {"study"},
-    "yaml": {"plan_file", "schedule_export", "study", "cli"},
+    "yaml": {"plan_file", "schedule_export", "study", "papers", "cli"},
 }
 """Which modules may import a library; the others work where it is not installed."""
 
