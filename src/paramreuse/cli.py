@@ -168,11 +168,14 @@ def compare(
 
     Example: paramreuse compare target.safetensors source-a.pt source-b.ckpt --json
     """
-    from paramreuse.console import show_json
+    from paramreuse.console import remark, show_json
+    from paramreuse.study.aligning import UNTOLD
     from paramreuse.study.tables import compare_files, show_comparisons
 
     aligned = (align, shape) if align else None
     found = compare_files(target, sources, exclude=exclude or [], csv=csv, align=aligned)
+    if align in UNTOLD and not quiet:
+        remark(UNTOLD[align])
     if as_json:
         show_json(found.to_dict())
     else:

@@ -14,6 +14,12 @@ from paramreuse.study.named import NETWORKS, load_named
 
 Row = dict[str, Any]
 
+UNTOLD: Mapping[str, str] = {
+    "unet": "aligned as a UNet without short connections, which its tensors do not tell; for a "
+    "residual one name a factory that builds it (--align package.module:factory)"
+}
+"""What the tensors of a network leave open, and how it was taken."""
+
 
 def align_named(
     target: Weights, sources: Mapping[str, Weights], *, network: str, shape: Sequence[int]
