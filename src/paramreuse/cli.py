@@ -174,7 +174,7 @@ def compare(
 
     aligned = (align, shape) if align else None
     found = compare_files(target, sources, exclude=exclude or [], csv=csv, align=aligned)
-    if align in UNTOLD and not quiet:
+    if align and align in UNTOLD and not quiet:
         remark(UNTOLD[align])
     if as_json:
         show_json(found.to_dict())
