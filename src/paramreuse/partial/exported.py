@@ -1,19 +1,18 @@
 """From a model to a graph of calls with torch.export: what PyTorch itself makes of it."""
 
 import operator
-from dataclasses import replace
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
-from paramreuse.partial.graph import Call, Graph, Key, Ref
+from paramreuse.partial.graph import Call, Graph, Key, Ref, without_unused
 from paramreuse.partial.operations import (
     CaptureError,
     add_alike,
     arguments_of,
     batch_norm,
-    graph_of,
+    output_of,
     same,
     tensors_by_key,
 )
@@ -73,8 +72,8 @@ def exported(model: nn.Module, example: Tensor) -> Graph:
             _append(nodes, values, node)
         elif node.op not in ("placeholder", "output"):
             raise CaptureError(f"the graph holds a {node.op} node ({node.name})")
-    graph = graph_of(nodes, values, program.graph, tensors, canonical)
-    return replace(graph, num_samples=number)
+    kept, output = without_unused(nodes, output_of(program.graph, values))
+    return Graph(kept, output, tensors, canonical, num_samples=number)
 
 
 def _program(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

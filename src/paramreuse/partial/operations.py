@@ -1,6 +1,6 @@
 """What captured calls are made of, whichever way they were captured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from paramreuse.errors import ModelError
-from paramreuse.partial.graph import Call, Graph, Ref, without_unused
+from paramreuse.partial.graph import Ref
 
 aten = torch.ops.aten
 
@@ -59,14 +59,8 @@ def arguments_of(
     return tuple(filled[0]), dict(filled[1])
 
 
-def graph_of(
-    nodes: Sequence[Call],
-    values: Mapping[fx.Node, object],
-    graph: fx.Graph,
-    tensors: Mapping[str, Tensor],
-    canonical: Mapping[str, str],
-) -> Graph:
-    """Return the calls that the output needs.
+def output_of(graph: fx.Graph, values: Mapping[fx.Node, object]) -> int:
+    """Return the number of the node whose value a graph puts out.
 
     Raises:
         CaptureError: The output is not one tensor computed from the input.
@@ -77,5 +71,4 @@ def graph_of(
     last = values[result] if isinstance(result, fx.Node) else None
     if not isinstance(last, Ref):
         raise CaptureError("the output is not one tensor computed from the input")
-    kept, output = without_unused(nodes, last.node)
-    return Graph(kept, output, tensors, canonical)
+    return last.node

@@ -1,7 +1,7 @@
 """Numbers in a traced graph that follow from the size of an image, filled in."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paramreuse.partial.graph import Call, Graph, Ref, consumers_of, substituted, without_unused
-from paramreuse.partial.operations import add_alike
+from paramreuse.partial.operations import CaptureError, add_alike
 
 
 def shape_of(x: Tensor) -> tuple[int, ...]:
@@ -27,7 +27,7 @@ def rank_of(x: Tensor) -> int:
     return x.ndim
 
 
-def sized(graph: Graph, example: Tensor) -> Graph:
+def sized(graph: Graph, example: Tensor, written: Collection[int]) -> Graph:
     """Fill in what follows from the size of one sample: lengths of axes but the first, and sums.
 
     The number of samples stays open: it is the length of every first axis, or the graph gives
@@ -36,6 +36,10 @@ def sized(graph: Graph, example: Tensor) -> Graph:
     Args:
         graph: Straight from a trace.
         example: One batch; its first sample goes through the graph once.
+        written: Nodes whose value the model overwrites.
+
+    Raises:
+        CaptureError: What is overwritten shares its memory with another value.
     """
     users = consumers_of(graph.nodes, graph.output)
     sample: dict[int, Any] = {0: example[:1]}
@@ -45,6 +49,8 @@ def sized(graph: Graph, example: Tensor) -> Graph:
         call = substituted(traced, known)
         with torch.no_grad():
             sample[number] = call.run(sample, graph.tensors)
+        if number in written and not _is_apart(number, call, sample, graph.tensors):
+            raise CaptureError("the model writes in place to a value that shares its memory")
         if _follows_from_size(call, nodes, sample):
             known[number] = sample[number]
         elif call.op in (operator.add, torch.add) and _adds_alike(call, sample):
@@ -78,3 +84,18 @@ def _adds_alike(call: Call, sample: Mapping[int, Any]) -> bool:
     tensors = [value for value in values if isinstance(value, Tensor)]
     are_two = len(tensors) == 2 == len(call.args) and not call.kwargs
     return are_two and tensors[0].shape == tensors[1].shape
+
+
+def _is_apart(
+    number: int, call: Call, sample: Mapping[int, Any], tensors: Mapping[str, Tensor]
+) -> bool:
+    """Tell whether a value is a tensor that shares no memory with what it is made of."""
+    taken = [sample[used] for used in call.inputs] + [tensors[key] for key in call.keys]
+    places = {storage for value in taken for storage in _storages(value)}
+    return isinstance(sample[number], Tensor) and places.isdisjoint(_storages(sample[number]))
+
+
+def _storages(value: object) -> list[int]:
+    if isinstance(value, list | tuple):
+        return [storage for part in value for storage in _storages(part)]
+    return [value.untyped_storage().data_ptr()] if isinstance(value, Tensor) else []

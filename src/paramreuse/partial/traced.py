@@ -3,19 +3,19 @@
 import copy
 import inspect
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from paramreuse.partial.graph import Call, Graph, Key, Ref
+from paramreuse.partial.graph import Call, Graph, Key, Ref, consumers_of
 from paramreuse.partial.operations import (
     CaptureError,
     arguments_of,
     batch_norm,
-    graph_of,
+    output_of,
     same,
     tensors_by_key,
 )
@@ -34,11 +34,6 @@ _ALIASES: Mapping[Any, Callable[..., Any]] = {
     torch.relu: aten.relu.default,
     torch.concat: torch.cat,
 }
-_FRESH = {
-    *(aten.relu.default, aten.conv2d.default, aten.cat.default, batch_norm),
-    *(operator.add, torch.add),
-}
-"""Calls that always give a tensor of their own, which nothing else can be a view of."""
 
 
 def traced(model: nn.Module, example: Tensor) -> Graph:
@@ -55,7 +50,7 @@ def traced(model: nn.Module, example: Tensor) -> Graph:
     tensors, canonical = tensors_by_key(model)
     nodes: list[Call] = [Call(same)]
     values: dict[fx.Node, Any] = {}
-    written: list[Any] = []
+    written: dict[int, Any] = {}
     for node in graph.nodes:
         if node.op == "placeholder":
             values[node] = node.args[0] if values else Ref(0)
@@ -64,11 +59,12 @@ def traced(model: nn.Module, example: Tensor) -> Graph:
         elif node.op != "output":
             args, kwargs = arguments_of(node, values)
             if _writes(model, node, kwargs):
-                written.append(args[0])
+                written[len(nodes)] = args[0]
             kwargs.pop("inplace", None)
             values[node] = _appended(nodes, _call(model, node, args, kwargs, canonical))
-    _check_written(nodes, written)
-    return sized(graph_of(nodes, values, graph, tensors, canonical), example)
+    whole = Graph(tuple(nodes), output_of(graph, values), tensors, canonical)
+    _check_written(whole, written)
+    return sized(whole, example, frozenset(value.node for value in written.values()))
 
 
 class _Tracer(fx.Tracer):
@@ -127,16 +123,12 @@ def _name(target: object) -> str:
     return target if isinstance(target, str) else str(getattr(target, "__name__", target))
 
 
-def _check_written(nodes: Sequence[Call], written: Sequence[object]) -> None:
-    """Refuse calls in place whose effect anything but their own result could show."""
-    num_users = [0] * len(nodes)
-    for call in nodes:
-        for used in call.inputs:
-            num_users[used] += 1
-    for value in written:
-        is_own = isinstance(value, Ref) and nodes[value.node].op in _FRESH
-        if not (isinstance(value, Ref) and is_own and num_users[value.node] == 1):
-            raise CaptureError("the model writes in place to a value that others may use")
+def _check_written(graph: Graph, written: Mapping[int, object]) -> None:
+    """Refuse calls in place to a value that more than their own result is made of."""
+    users = consumers_of(graph.nodes, graph.output)
+    for number, value in written.items():
+        if not isinstance(value, Ref) or users[value.node] != [number]:
+            raise CaptureError("the model writes in place to a value that others use")
 
 
 def _call(
