@@ -73,18 +73,6 @@ def test_the_papers_networks_do_not_wait_for_torch_export(
     PartialEngine(make(width=4).eval(), torch.randn(2, 1, 32, 32))
 
 
-@pytest.mark.parametrize("make", [stack, Skip, Residual, Twice, OtherLayers])
-def test_every_swap_of_an_exported_graph_gives_what_a_full_pass_gives(
-    monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]
-) -> None:
-    monkeypatch.setattr(paramreuse.partial.capture, "traced", refuse)
-    target, state, inputs = pair(make)
-
-    assert_same_outputs(
-        PartialEngine(target, inputs), target, inputs, [{k: v} for k, v in state.items()]
-    )
-
-
 class Written(nn.Module):
     """Writes in place to a value that is also used as it is then, in one way or another."""
 
@@ -312,3 +300,15 @@ def test_these_are_captured_all_the_same(make: Callable[[], nn.Module]) -> None:
     engine = partial_engine(random_weights(make(), 0), torch.randn(2, 2, 4, 4))
 
     assert isinstance(engine, PartialEngine)
+
+
+@pytest.mark.parametrize("make", [stack, Skip, Residual, Twice, OtherLayers, Weighted, Sideways])
+def test_every_swap_of_an_exported_graph_gives_what_a_full_pass_gives(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]
+) -> None:
+    monkeypatch.setattr(paramreuse.partial.capture, "traced", refuse)
+    target, state, inputs = pair(make)
+
+    assert_same_outputs(
+        PartialEngine(target, inputs), target, inputs, [{k: v} for k, v in state.items()]
+    )
