@@ -386,14 +386,15 @@ def test_a_finished_sweep_is_read_from_its_log_without_a_forward_pass() -> None:
 
 def test_a_log_of_other_images_is_not_gone_on_from() -> None:
     target, source, log = small_network(0), small_network(1), MemoryLog()
-    first = small_sweep(target, source, log=log, swaps="layer")
-    others = [(-images, labels, ids) for images, labels, ids in small_batches()]
-    half_others = [small_batches()[0], others[1]]
+    batches = [(images, torch.zeros(6, 2), ids) for images, _, ids in small_batches()]
+    others = [(-images, labels, ids) for images, labels, ids in batches]
+    options = {"score": NegativeMSE(), "swaps": "layer"}
+    first = small_sweep(target, source, log=log, batches=batches, **options)
 
-    for batches in (others, half_others):
-        resumed = small_sweep(target, source, log=log, swaps="layer", batches=batches)
+    for mixed in (others, [batches[0], others[1]]):
+        resumed = small_sweep(target, source, log=log, batches=mixed, **options)
 
-        fresh = small_sweep(target, source, swaps="layer", batches=batches)
+        fresh = small_sweep(target, source, batches=mixed, **options)
         assert all_scores(resumed) == all_scores(fresh) != all_scores(first)
 
 
