@@ -11,6 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import paramreuse.partial.joint
 import paramreuse.sweep
 from graph_networks import (
     NETWORKS,
@@ -36,6 +37,19 @@ def together(model: nn.Module, inputs: Tensor, *, limit_gb: float | None = None)
     return PartialEngine(model, inputs, memory_limit_gb=limit_gb, together=True)
 
 
+class Expanding(nn.Module):
+    """Repeats a tensor of its own as often as there are samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 3, 1)
+        self.offset = nn.Parameter(torch.zeros(1, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.last(y + self.offset.expand(y.shape[0], 3, 1, 1))
+
+
 def layer_by_layer(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     """Return two variants per tensor, as source and control give: those of a layer in a row."""
     return [{key: values} for key, tensor in state.items() for values in (tensor, tensor.flip(0))]
@@ -50,7 +64,7 @@ def test_swaps_of_a_layer_in_one_batch_give_what_full_passes_give(
     assert_same_outputs(together(target, inputs), target, inputs, layer_by_layer(state))
 
 
-@pytest.mark.parametrize("make", NETWORKS)
+@pytest.mark.parametrize("make", [*NETWORKS, Expanding])
 def test_sets_of_sites_that_grow_layer_by_layer(make: Callable[[], nn.Module]) -> None:
     target, state, inputs = pair(make)
     keys = [key for key in state if key != "tied.weight"]  # another name of again.conv.weight
@@ -69,6 +83,18 @@ def test_one_sample_and_another_number_of_samples_and_another_size() -> None:
 
     for batch in (inputs[:1], inputs, torch.randn(2, 2, 12, 10)):
         assert_same_outputs(engine, target, batch, layer_by_layer(state))
+
+
+def test_rounding_that_a_batch_of_swaps_adds_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    target, state, inputs = pair(Skip)
+    engine = together(target, inputs)
+    engine.baseline(inputs)
+    alone = engine.rounding
+    monkeypatch.setattr(paramreuse.partial.joint, "difference", lambda *_: 3e-5)
+
+    next(iter(engine.swapped(layer_by_layer(state))))
+
+    assert engine.rounding == pytest.approx(alone + 3e-5)
 
 
 class Counting(TorchDispatchMode):
