@@ -125,6 +125,11 @@ def assert_right(target: nn.Module, source: nn.Module, inputs: Tensor) -> tuple[
     return engine.notes
 
 
+def test_a_network_that_overwrites_its_input_is_not_traced() -> None:
+    with pytest.raises(CaptureError, match="in place"):
+        traced(nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(2, 3, 1)), torch.randn(2, 2, 4, 4))
+
+
 def test_layers_in_place_whose_input_nobody_else_uses_are_traced() -> None:
     model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.ReLU(inplace=True))
     nodes, _ = fused(traced(random_weights(model, 0), torch.randn(2, 2, 4, 4)))

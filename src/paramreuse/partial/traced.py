@@ -124,10 +124,10 @@ def _name(target: object) -> str:
 
 
 def _check_written(graph: Graph, written: Mapping[int, object]) -> None:
-    """Refuse calls in place to a value that more than their own result is made of."""
+    """Refuse calls in place to the input, or to a value that more than their result is made of."""
     users = consumers_of(graph.nodes, graph.output)
     for number, value in written.items():
-        if not isinstance(value, Ref) or users[value.node] != [number]:
+        if not isinstance(value, Ref) or value.node == 0 or users[value.node] != [number]:
             raise CaptureError("the model writes in place to a value that others use")
 
 
