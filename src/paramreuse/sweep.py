@@ -59,7 +59,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
 ) -> Sweep:
     """Score every swap of a list, with the baseline and the controls.
 
-    The target, the source and the global random state are the same afterwards.
+    The target, the source and the global random state are the same afterwards. Batches are
+    computed in float32, on graphics processors too, whatever precision PyTorch is allowed.
 
     Args:
         target: Network in evaluation mode; ``target(inputs)`` returns a tensor.
