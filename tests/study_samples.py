@@ -12,7 +12,8 @@ from torch import nn
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.data.phantom import read_phantom
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.study.config import Study, check_study
+from paramreuse.study.checking import check_study
+from paramreuse.study.config import Study
 
 LITTLE = "study_samples:little"
 PHANTOM = {

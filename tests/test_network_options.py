@@ -9,7 +9,8 @@ import pytest
 from paramreuse.errors import StudyError
 from paramreuse.networks import pspnet, unet
 from paramreuse.networks.unet import Upsampling
-from paramreuse.study.config import NETWORK_OPTIONS, Study, check_study, dump_study
+from paramreuse.study.checking import check_study
+from paramreuse.study.config import NETWORK_OPTIONS, Study, dump_study
 from paramreuse.study.named import NETWORKS
 from paramreuse.study.workbench import Workbench
 from study_samples import LITTLE, study_of, trained_content

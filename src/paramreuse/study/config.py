@@ -1,6 +1,5 @@
 """What a study is made of, checked before anything runs."""
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -12,12 +11,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
-
-from paramreuse.errors import StudyError
 
 TARGET = "target"
 """Name of the model that is swapped into; every study has one."""
@@ -304,6 +300,17 @@ class Study(_Section):
         return self
 
     @model_validator(mode="after")
+    def _starts_are_possible(self) -> "Study":
+        for name, model in self.models.items():
+            own = model.checkpoint is None and model.init == "independent"
+            if own and self.network.weights is not None:
+                raise ValueError(
+                    f"models.{name}.init: 'independent' cannot be: network.weights gives the "
+                    "backbones of all models the same start. Leave one of them out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _all_can_be_trained(self) -> "Study":
         for name, model in self.models.items():
             if model.checkpoint is None and self.data[model.data].train == 0:
@@ -337,55 +344,6 @@ class Study(_Section):
 def _require(name: str, known: Any, where: str, section: str) -> None:
     if name not in known:
         raise ValueError(f"{where}: {name!r} is not under {section}: got {sorted(known)}")
-
-
-def check_study(content: Mapping[str, Any], *, where: str) -> Study:
-    """Check the content of a study, paths already resolved.
-
-    Args:
-        content: As read from YAML.
-        where: Name of the file, for messages.
-
-    Raises:
-        StudyError: As for ``read_study``.
-    """
-    try:
-        return Study.model_validate(dict(content))
-    except ValidationError as error:
-        raise StudyError(_message(error, where)) from None
-
-
-def _message(error: ValidationError, where: str) -> str:
-    problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(problem["loc"][:-1])
-        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {known}"
-        return f"unknown key {place!r} in {where!r}: {hint}{more}"
-    if problem["type"] == "missing":
-        return f"{where!r} has no {place!r}, which is needed{more}"
-    if problem["type"] == "value_error":
-        told = str(problem["msg"]).removeprefix("Value error, ")
-        return f"cannot use {where!r}: {place + ': ' if place else ''}{told}{more}"
-    expected = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{place!r} in {where!r} is {problem['input']!r}: expected {expected}{more}"
-
-
-_SECTIONS: Mapping[str, type[_Section]] = {
-    "network": NetworkSpec,
-    "data": DataSpec,
-    "models": ModelSpec,
-    "sweep": SweepSpec,
-    "judge": JudgeSpec,
-    "transfer": TransferSpec,
-}
-
-
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    section = _SECTIONS.get(str(place[0])) if place else Study
-    return sorted((section or Study).model_fields)
 
 
 def dump_study(study: Study) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from paramreuse.errors import StudyError
-from paramreuse.study.config import Study, check_study
+from paramreuse.study.checking import check_study
+from paramreuse.study.config import Study
 
 
 def read_run(folder: str | os.PathLike[str]) -> Study:

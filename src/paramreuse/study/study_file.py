@@ -11,7 +11,8 @@ import yaml
 
 from paramreuse.checkpoint.hub import is_hub_address
 from paramreuse.errors import StudyError
-from paramreuse.study.config import Study, check_study
+from paramreuse.study.checking import check_study
+from paramreuse.study.config import Study
 from paramreuse.study.variants import choose_profile, split_arms
 
 _PATH_KEYS = frozenset({"root", "weights", "checkpoint"})

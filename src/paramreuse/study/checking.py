@@ -1,0 +1,67 @@
+"""A study's content, checked: what is wrong is said in one line that names the place."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from paramreuse.errors import StudyError
+from paramreuse.study.config import (
+    DataSpec,
+    JudgeSpec,
+    ModelSpec,
+    NetworkSpec,
+    Study,
+    SweepSpec,
+    TransferSpec,
+)
+
+
+def check_study(content: Mapping[str, Any], *, where: str) -> Study:
+    """Check the content of a study, paths already resolved.
+
+    Args:
+        content: As read from YAML.
+        where: Name of the file, for messages.
+
+    Raises:
+        StudyError: As for ``read_study``.
+    """
+    try:
+        return Study.model_validate(dict(content))
+    except ValidationError as error:
+        raise StudyError(_message(error, where)) from None
+
+
+def _message(error: ValidationError, where: str) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {known}"
+        return f"unknown key {place!r} in {where!r}: {hint}{more}"
+    if problem["type"] == "missing":
+        return f"{where!r} has no {place!r}, which is needed{more}"
+    if problem["type"] == "value_error":
+        told = str(problem["msg"]).removeprefix("Value error, ")
+        return f"cannot use {where!r}: {place + ': ' if place else ''}{told}{more}"
+    expected = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{place!r} in {where!r} is {problem['input']!r}: expected {expected}{more}"
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "network": NetworkSpec,
+    "data": DataSpec,
+    "models": ModelSpec,
+    "sweep": SweepSpec,
+    "judge": JudgeSpec,
+    "transfer": TransferSpec,
+}
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    section = _SECTIONS.get(str(place[0])) if place else Study
+    return sorted((section or Study).model_fields)
