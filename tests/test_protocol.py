@@ -69,6 +69,11 @@ def read_and_note(root: object = None, **options: Any) -> ImageSet:
     return replace(phantom, read_subject=read_subject)
 
 
+def read_by_root(root: str, **options: Any) -> ImageSet:
+    """The phantom whose seed is the name of its folder."""
+    return read_phantom(seed=int(Path(root).name), **options)
+
+
 class Listener:
     """Keeps what was said."""
 
@@ -226,11 +231,47 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_arms_outside_the_folder_are_not_read(tmp_path: Path) -> None:
-    content = {"name": "two", "profile": "", "arms": ["../elsewhere"]}
+    content = {"name": "two", "profile": "", "arms": {"../elsewhere": {}}}
     (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(content))
 
-    with pytest.raises(StudyError, match="expected name, profile and arms"):
+    with pytest.raises(StudyError, match=r"expected name, profile and arms.*wrong is arms"):
         outcome_of(tmp_path)
+
+
+@pytest.mark.parametrize("arms", [None, [1], {"one": 3}])
+def test_a_damaged_list_of_arms_is_no_traceback(tmp_path: Path, arms: object) -> None:
+    (tmp_path / "protocol.yaml").write_text(
+        yaml.safe_dump({"name": "a", "profile": "", "arms": arms})
+    )
+
+    with pytest.raises(StudyError, match="wrong is arms"):
+        outcome_of(tmp_path)
+
+
+@pytest.mark.slow
+def test_arms_of_two_files_are_not_mixed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = read_protocol(written(tmp_path), profile="first")
+    run_protocol(first, out, only=["unet-shared"], until="data")
+    other = read_protocol(written(tmp_path, seed=9), profile="first")
+
+    with pytest.raises(StudyError, match="was begun with another arm 'unet-shared'"):
+        run_protocol(other, out, only=["unet-independent"], until="data")
+    assert not (out / "arms" / "unet-independent").exists()
+
+
+@pytest.mark.slow
+def test_arms_that_saw_other_images_are_not_compared(tmp_path: Path) -> None:
+    # The root is no part of what a folder is made for, so that data may move.
+    noted = PHANTOM | {"reader": "test_protocol:read_by_root", "root": str(tmp_path / "3")}
+    study = written(tmp_path, data={"A": noted})
+    out = tmp_path / "out"
+    for arm, root in (("unet-shared", "3"), ("unet-independent", "4")):
+        protocol = read_protocol(study, profile="first", roots={"A": str(tmp_path / root)})
+        run_protocol(protocol, out, only=[arm], until="data")
+
+    with pytest.raises(StudyError, match=r"'unet-shared' and 'unet-independent' were run on diff"):
+        report_protocol(out)
 
 
 def test_a_study_without_arms_is_none(tmp_path: Path) -> None:

@@ -263,3 +263,11 @@ def test_a_file_that_is_no_study_is_refused(tmp_path: Path, content: bytes, mess
 def test_a_study_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"cannot read the study '.*none.yaml': No such file"):
         read_study(tmp_path / "none.yaml")
+
+
+def test_weights_for_the_backbone_leave_no_model_a_start_of_its_own() -> None:
+    network = {"name": "pspnet", "weights": "resnet18.safetensors"}
+    content = trained_content(network=network, models=model(ae=AE | {"init": "independent"}))
+
+    with pytest.raises(StudyError, match=r"models\.ae\.init: 'independent' cannot be: network\.w"):
+        check_study(content, where="study.yaml")

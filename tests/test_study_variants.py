@@ -82,6 +82,27 @@ def test_a_profile_that_the_file_cannot_have(tmp_path: Path) -> None:
         read_study(written(tmp_path, profiles={"long": [1]}), profile="long")
 
 
+def test_a_profile_that_says_nothing_of_an_arm_leaves_it() -> None:
+    content = SHARED | {
+        "arms": {"one": {"network": {"name": "unet"}}},
+        "profiles": {"small": {"arms": {"one": None}}},
+    }
+
+    arms = split_arms(choose_profile(content, "small", where="f"), where="f")
+
+    assert arms["one"]["network"] == {"name": "unet"}
+
+
+def test_a_profile_cannot_add_an_arm(tmp_path: Path) -> None:
+    profiles = {"small": {"arms": {"unet-shred": {"seed": 1}}}}
+    path = written(tmp_path, arms={"unet-shared": {}}, profiles=profiles)
+
+    with pytest.raises(
+        StudyError, match=r"the arm 'unet-shred'.*\['unet-shared'\]"
+    ):
+        read_arms(path, profile="small")
+
+
 def test_roots_hold_for_every_arm(tmp_path: Path) -> None:
     path = written(tmp_path, arms={"one": {}, "two": {"seed": 3}})
 

@@ -14,6 +14,7 @@ from paramreuse.layers import Kind
 from paramreuse.outcomes import Sweep
 from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Start
 from paramreuse.papers.model_words import (
+    IDEAL_SOURCE,
     TREATMENTS,
     letter_of,
     model_words,
@@ -30,9 +31,6 @@ Row = dict[str, Any]
 Part: TypeAlias = tuple[Callable[[Evidence, Start], Arm], Callable[[Arm], list[Row]]]
 
 NETWORKS = {"unet": "UNet", "pspnet": "PSPNet"}
-IDEAL_SOURCE = "B2"
-"""Source of the papers' ideal model, trained along on all patients: "nf50"."""
-
 _ALL_KINDS = tuple(kind.value for kind in Kind)
 _FAMILIES = ("conv", "norm")
 _QUANTITIES = {"mrm": "MRM", "mrb": "MRB", "mrv": "MRV", "mrw": "MRW", "mrw_median": "MRW median"}

@@ -1,22 +1,21 @@
 """From the run folders of the arms to the evidence that figures, tables and claims take."""
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
 from paramreuse.checkpoint import read_checkpoint
 from paramreuse.distance import compare_models
-from paramreuse.errors import CheckpointError, SiteMismatchError
+from paramreuse.errors import CheckpointError, SiteMismatchError, StudyError
 from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start, TransferScore
+from paramreuse.papers.model_words import IDEAL_SOURCE, transfer_model
 from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import TARGET, Study
-from paramreuse.study.run_folder import read_run
+from paramreuse.study.run_folder import lasting, read_run
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer import Attempt, kept_model
-
-PLANNED_SOURCE = "B2"
-"""The source of the papers' ideal model: T1's auto-encoder, trained along on all patients."""
 
 
 def gather(folder: Path, arms: Sequence[str], *, name: str, profile: str) -> Evidence:
@@ -29,10 +28,33 @@ def gather(folder: Path, arms: Sequence[str], *, name: str, profile: str) -> Evi
         profile: Its profile.
 
     Raises:
-        StudyError: A run folder cannot be read.
+        StudyError: A run folder cannot be read, or two arms saw different images of one set.
     """
-    found = [_arm(folder / arm, arm) for arm in arms if (folder / arm / "study.yaml").is_file()]
-    return Evidence(name, profile, tuple(found))
+    ran = [arm for arm in arms if (folder / arm / "study.yaml").is_file()]
+    _check_images(folder, ran)
+    return Evidence(name, profile, tuple(_arm(folder / arm, arm) for arm in ran))
+
+
+def _check_images(folder: Path, arms: Sequence[str]) -> None:
+    """Refuse arms that read other images under the same description, as from another root."""
+    known: dict[str, tuple[str, str]] = {}
+    for arm in arms:
+        study = lasting(read_run(folder / arm))
+        store = Store(folder / arm / "results.sqlite")
+        try:
+            digests = {name: store.fact(f"images/{name}") for name in study["data"]}
+        finally:
+            store.close()
+        for name, digest in digests.items():
+            described = json.dumps([name, study["data"][name], study["seed"]], sort_keys=True)
+            if digest is None:
+                continue
+            other, expected = known.setdefault(described, (arm, digest))
+            if digest != expected:
+                raise StudyError(
+                    f"the arms {other!r} and {arm!r} were run on different images of data.{name}: "
+                    f"they cannot be compared. Remove {str(folder / arm)!r} and run it again"
+                )
 
 
 def _arm(folder: Path, name: str) -> Arm:
@@ -40,16 +62,18 @@ def _arm(folder: Path, name: str) -> Arm:
     store = Store(folder / "results.sqlite")
     try:
         sweeps = {source: read_sweep(store, source) for source in study.sources}
-        again = {source: read_sweep(store, f"recalibrated {source}") for source in study.sources}
+        asked = study.sources if study.sweep.recalibrate else []
+        again = {source: read_sweep(store, f"recalibrated {source}") for source in asked}
         norms = {source: store.rows("batchnorms", source=source) for source in study.sources}
         attempts = attempts_of(study, store)
         transfer = tuple(_transfer_scores(store, attempts))
+        start = _start(study, store)
     finally:
         store.close()
     return Arm(
         name=name,
         network=study.network.name,
-        start=_start(study),
+        start=start,
         bias=_has_biases(study),
         residual=study.network.residual,
         long_skips=study.network.long_skips,
@@ -68,10 +92,14 @@ def _arm(folder: Path, name: str) -> Arm:
     )
 
 
-def _start(study: Study) -> Start:
-    """Tell how the models began: apart as soon as one source has weights of its own."""
-    lenders = [study.models[name].init for name in study.sources]
-    return "shared" if {study.models[TARGET].init, *lenders} == {"shared"} else "independent"
+def _start(study: Study, store: Store) -> Start:
+    """Tell how the target and the first source began; of given checkpoints their lineage tells."""
+    first = study.sources[0]
+    models = [study.models[name] for name in (TARGET, first)]
+    if any(model.checkpoint is not None for model in models):
+        found = store.rows("lineages", source=first)
+        return "shared" if found and found[0]["lineage"] == "shared" else "independent"
+    return "shared" if {model.init for model in models} == {"shared"} else "independent"
 
 
 def _has_biases(study: Study) -> bool:
@@ -97,7 +125,7 @@ def _distances(folder: Path, study: Study, attempts: Sequence[Attempt]) -> Itera
         yield from _pair(first, files[first], second, files[second])
     kept = dict(_kept(folder, attempts))
     most = max(study.transfer.subjects) if study.transfer else 0
-    ideal = f"plan-finetune-{PLANNED_SOURCE}-{most}"
+    ideal = transfer_model("plan-finetune", IDEAL_SOURCE, most)
     if ideal not in kept:
         return
     for name, path in kept.items():
@@ -114,11 +142,7 @@ def _kept(folder: Path, attempts: Sequence[Attempt]) -> Iterator[tuple[str, Path
     for attempt in attempts:
         path = kept_model(folder, attempt)
         if attempt.seed == 0 and path.is_file():
-            yield _without_seed(attempt), path
-
-
-def _without_seed(attempt: Attempt) -> str:
-    return attempt.name.removesuffix(f"-{attempt.seed}")
+            yield transfer_model(attempt.strategy, attempt.source, attempt.subjects), path
 
 
 def _pair(first: str, ours: Path, second: str, theirs: Path) -> Iterator[PairDistance]:

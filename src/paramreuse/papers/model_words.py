@@ -15,6 +15,10 @@ TREATMENTS: Mapping[str, tuple[str, str]] = {
 """The papers' signs for how a model was trained in figures 13 and 14, and their meaning."""
 
 
+IDEAL_SOURCE = "B2"
+"""Source of the papers' ideal model: T1's auto-encoder, trained along on the most patients."""
+
+
 def letter_of(name: str) -> str:
     """Return the papers' name of a model: the target is A1, the others are called by theirs."""
     return "A1" if name == "target" else name

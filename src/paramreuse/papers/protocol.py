@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
@@ -15,9 +16,10 @@ from paramreuse.papers.gathering import gather
 from paramreuse.papers.results import protocol_outcome, write_protocol
 from paramreuse.study.config import Study
 from paramreuse.study.run import STAGES, run_study
+from paramreuse.study.run_folder import lasting
 from paramreuse.study.study_file import read_arms, read_content
 from paramreuse.study.talk import Silent, Talk
-from paramreuse.study.variants import ARMS, is_arm_name
+from paramreuse.study.variants import ARM_NAME, ARMS
 from paramreuse.study.workbench import Shelf
 
 _FILE = "protocol.yaml"
@@ -159,7 +161,7 @@ def _evidence(folder: Path) -> Evidence:
             f"{str(folder)!r} holds no arms: expected {_FILE}. `paramreuse run STUDY.yaml` with a "
             "study of several arms makes one"
         )
-    return gather(folder / ARMS, held["arms"], name=held["name"], profile=held["profile"])
+    return gather(folder / ARMS, list(held.arms), name=held.name, profile=held.profile)
 
 
 def holds_arms(folder: str | os.PathLike[str]) -> bool:
@@ -167,37 +169,78 @@ def holds_arms(folder: str | os.PathLike[str]) -> bool:
     return (Path(folder) / _FILE).is_file()
 
 
-def _held(folder: Path) -> dict[str, Any] | None:
+ArmName = Annotated[str, StringConstraints(pattern=ARM_NAME)]
+"""An arm is a folder as well: none outside is read."""
+
+
+class _Held(BaseModel):
+    """What a folder says it holds.
+
+    Attributes:
+        name: Name of the protocol.
+        profile: Its profile.
+        arms: Each arm's study but for the roots of its images.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: str
+    profile: str
+    arms: dict[ArmName, dict[str, Any]]
+
+
+def _held(folder: Path) -> _Held | None:
     try:
         content = yaml.safe_load((folder / _FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, yaml.YAMLError) as error:
         raise StudyError(f"cannot read {str(folder / _FILE)!r}: {error}") from error
-    whole = isinstance(content, dict) and set(content) == {"name", "profile", "arms"}
-    if not whole or not all(is_arm_name(name) for name in content["arms"]):
-        raise StudyError(f"cannot read {str(folder / _FILE)!r}: expected name, profile and arms")
-    return content  # type: ignore[no-any-return]
+    try:
+        return _Held.model_validate(content)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise StudyError(
+            f"cannot read {str(folder / _FILE)!r}: expected name, profile and arms, a study each; "
+            f"wrong is {place or 'the whole'}"
+        ) from None
 
 
 def _check_folder(folder: Path, protocol: Protocol) -> None:
-    """Refuse a folder that holds another protocol or profile, or something else."""
+    """Refuse a folder that holds other arms than these, or something else."""
     held = _held(folder) if folder.is_dir() else None
-    if held is not None and (held["name"], held["profile"]) != (protocol.name, protocol.profile):
+    if held is None:
+        if folder.is_dir() and {item.name for item in folder.iterdir()} - {ARMS}:
+            raise StudyError(
+                f"cannot use {str(folder)!r}: it holds something else. "
+                "Give a new or an empty folder with --out"
+            )
+        return
+    if (held.name, held.profile) != (protocol.name, protocol.profile):
         raise StudyError(
-            f"{str(folder)!r} holds {held['name']!r} with the profile {held['profile']!r}, not "
+            f"{str(folder)!r} holds {held.name!r} with the profile {held.profile!r}, not "
             f"{protocol.name!r} with {protocol.profile!r}. Give another folder with --out"
         )
-    if held is None and folder.is_dir() and {item.name for item in folder.iterdir()} - {ARMS}:
+    now = _held_of(protocol).arms
+    changed = [name for name in now if held.arms.get(name) != now[name]]
+    if changed or set(held.arms) - set(now):
+        other = [*changed, *sorted(set(held.arms) - set(now))][0]
         raise StudyError(
-            f"cannot use {str(folder)!r}: it holds something else. "
-            "Give a new or an empty folder with --out"
+            f"{str(folder)!r} was begun with another arm {other!r}: arms are compared, so all of "
+            "them have to be of one file. Give another folder with --out, or the file as it was"
         )
+
+
+def _held_of(protocol: Protocol) -> _Held:
+    arms = {name: lasting(study) for name, study in protocol.arms.items()}
+    return _Held(name=protocol.name, profile=protocol.profile, arms=arms)
 
 
 def _note(folder: Path, protocol: Protocol) -> None:
-    content = {"name": protocol.name, "profile": protocol.profile, "arms": list(protocol.arms)}
+    content = _held_of(protocol).model_dump(mode="json")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / _FILE, yaml.safe_dump(content, sort_keys=False))
     except OSError as error:
-        raise StudyError(f"cannot write into {str(folder)!r}: {error.strerror}") from error
+        raise StudyError(
+            f"cannot write into {str(folder)!r}: {error.strerror}. Give another one with --out"
+        ) from error

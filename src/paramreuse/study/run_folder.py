@@ -63,7 +63,7 @@ def holds_study(folder: Path, study: Study) -> bool:
             f"{min(names - _STORE)!r}. Give a new or an empty folder with --out"
         )
     held = read_run(folder)
-    difference = _first_difference(_lasting(held), _lasting(study))
+    difference = _first_difference(lasting(held), lasting(study))
     if difference:
         raise StudyError(
             f"{str(folder)!r} is the run folder of another study: {difference}. "
@@ -72,8 +72,15 @@ def holds_study(folder: Path, study: Study) -> bool:
     return True
 
 
-def _lasting(study: Study) -> dict[str, Any]:
-    """Return what may not change in a run folder: all that measured facts depend on."""
+def lasting(study: Study) -> dict[str, Any]:
+    """Return what may not change in a run folder: all that measured facts depend on.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Its keys as JSON knows them, but for the roots of its images.
+    """
     content = study.model_dump(mode="json", exclude={"judge", "transfer"})
     if study.sweep.stop is not None:
         # Such a sweep ends where the verdict at this tolerance is decided.

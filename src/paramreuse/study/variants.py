@@ -8,6 +8,8 @@ from paramreuse.errors import StudyError
 
 PROFILES = "profiles"
 ARMS = "arms"
+ARM_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
+"""What an arm may be called: it is a folder's name as well."""
 
 
 def overlay(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +38,8 @@ def choose_profile(
         where: Name of the file, for messages.
 
     Raises:
-        StudyError: The file has profiles and none is named, or not this one.
+        StudyError: The file has profiles and none is named, or not this one; or the profile
+            changes an arm that is not there.
     """
     rest = {key: value for key, value in content.items() if key != PROFILES}
     profiles = _named_parts(content, PROFILES, where)
@@ -47,7 +50,19 @@ def choose_profile(
     if profile not in profiles:
         given = "no profile is chosen" if profile is None else f"there is no profile {profile!r}"
         raise StudyError(f"{where!r}: {given}. Say --profile with one of {sorted(profiles)}")
-    return overlay(rest, profiles[profile])
+    arms = _named_parts(content, ARMS, where)
+    own = _named_parts(profiles[profile], ARMS, f"{where}, profile {profile}")
+    unknown = sorted(set(own) - set(arms))
+    if unknown:
+        raise StudyError(
+            f"{where!r}: the profile {profile!r} changes the arm {unknown[0]!r}, which is not "
+            f"there: expected some of {list(arms)}"
+        )
+    merged = overlay(rest, profiles[profile])
+    # A profile that names an arm and says nothing of it changes nothing.
+    return merged | (
+        {ARMS: {name: overlay(arms[name], own.get(name, {})) for name in arms}} if arms else {}
+    )
 
 
 def split_arms(content: Mapping[str, Any], *, where: str) -> dict[str, dict[str, Any]]:
@@ -64,7 +79,7 @@ def split_arms(content: Mapping[str, Any], *, where: str) -> dict[str, dict[str,
     if not arms:
         raise StudyError(f"{where!r} has no {ARMS!r}: expected one study or more by name")
     for name in arms:
-        if not is_arm_name(name):
+        if not re.fullmatch(ARM_NAME, name):
             raise StudyError(
                 f"'{ARMS}.{name}' in {where!r}: expected a name of letters, digits, '_', '.' and "
                 "'-' that begins with a letter or digit"
@@ -72,11 +87,6 @@ def split_arms(content: Mapping[str, Any], *, where: str) -> dict[str, dict[str,
     shared = {key: value for key, value in content.items() if key != ARMS}
     name = shared.get("name", "study")
     return {arm: overlay(shared, own) | {"name": f"{name}-{arm}"} for arm, own in arms.items()}
-
-
-def is_arm_name(name: str) -> bool:
-    """Tell whether an arm may be called so: it is a folder's name as well."""
-    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", name) is not None
 
 
 def _named_parts(content: Mapping[str, Any], key: str, where: str) -> dict[str, Mapping[str, Any]]:
