@@ -18,6 +18,7 @@ from made_up_figures import (
     transfer_scores,
 )
 from paramreuse.intervals import bootstrap_interval
+from paramreuse.outcomes import Sweep
 from paramreuse.papers.evidence import Arm, TransferScore
 from paramreuse.papers.paper_tables import paper_tables
 from paramreuse.papers.published import REUSE
@@ -26,6 +27,12 @@ from paramreuse.papers.summary_tables import number_ranges
 
 def table(name: str, *arms: Arm) -> pd.DataFrame:
     return paper_tables(made_up_evidence(*arms)).frames[name]
+
+
+def source_alone(sweep: Sweep) -> Sweep:
+    """The sweep as recalibration leaves it, without controls."""
+    scores = {trial: found for trial, found in sweep.scores.items() if trial[1] == "source"}
+    return replace(sweep, replacements=("source",), scores=scores)
 
 
 def row_of(frame: pd.DataFrame, **wanted: Any) -> dict[str, Any]:
@@ -206,12 +213,14 @@ def test_shares_tell_the_papers_rule_from_ours_and_from_recalibration() -> None:
     anything = made_up_sweep(sites, lambda site, replacement: 0.0)
     kernels = [site for site in sites if site.kind == "W"]
     again = made_up_sweep(kernels, lambda site, replacement: 0.0 if site.layer < 4 else 0.3)
-    arm = made_up_arm(sweeps={"A2": anything}, recalibrated={"A2": again})
+    arm = made_up_arm(sweeps={"A2": anything}, recalibrated={"A2": source_alone(again)})
 
     row = row_of(table("shares", arm), kind="W")
 
     assert (row["paper_share"], row["share"], row["indifferent_share"]) == (1.0, 0.0, 1.0)
-    assert (row["recalibrated_paper_share"], row["recalibrated_share"]) == (0.75, 0.0)
+    assert row["recalibrated_paper_share"] == 0.75
+    # Judged without a control beside a share judged with one, all kernels would seem rescued.
+    assert "recalibrated_share" not in row
     assert row["reusable_layers"] == ""
 
 
@@ -276,6 +285,45 @@ def test_the_ablations_interval_is_over_subjects() -> None:
     assert row["drop"] == pytest.approx(0.6)
     low, high = bootstrap_interval(np.array([[0.2, 0.4, 0.6, 1.2]]).T, seed=sweep.seed)
     assert (row["drop_low"], row["drop_high"]) == pytest.approx((low[0], high[0]))
+
+
+def test_the_ablation_leaves_out_subjects_on_which_a_kernel_was_not_scored() -> None:
+    sites = [site for site in made_up_sites(2, biased=True) if site.kind == "W"]
+    sweep = made_up_sweep(sites)
+    lost = np.array([[0.1, 0.2, 0.3, 0.6]]).T * [0, 1, 1, 1]
+    dear, dearest, cheap = (sweep.baseline - times * lost for times in (3, 5, 1))
+    # The costlier kernel was stopped after two subjects, its control after one.
+    dear[2:], dearest[1:] = np.nan, np.nan
+    scores = dict(sweep.scores) | {
+        ("W 1", "source"): dear,
+        ("W 2", "source"): cheap,
+        ("W 1", "shuffled"): dearest,
+        ("W 2", "shuffled"): cheap,
+    }
+    arm = made_up_arm(sweeps={"A2": replace(sweep, scores=scores)})
+
+    row = table("ablation", arm).iloc[0]
+
+    # Means of the first two: .2 .4. Over whatever was scored it were .2 .4 .3 .6, thus 0.375.
+    assert row["drop"] == pytest.approx(0.3)
+    low, high = bootstrap_interval(np.array([[0.2, 0.4]]).T, seed=sweep.seed)
+    assert (row["drop_low"], row["drop_high"]) == pytest.approx((low[0], high[0]))
+    assert row["subjects"] == 2
+    assert row["control_drop"] == pytest.approx(0.3)
+
+
+def test_the_ablation_has_no_drop_where_no_subject_has_all_kernels() -> None:
+    sites = [site for site in made_up_sites(2, biased=True) if site.kind == "W"]
+    sweep = made_up_sweep(sites)
+    first, second = sweep.baseline.copy(), sweep.baseline.copy()
+    first[:2], second[2:] = np.nan, np.nan
+    scores = dict(sweep.scores) | {("W 1", "source"): first, ("W 2", "source"): second}
+    arm = made_up_arm(sweeps={"A2": replace(sweep, scores=scores)})
+
+    row = table("ablation", arm).iloc[0]
+
+    assert row[["drop", "drop_low", "drop_high"]].isna().all()
+    assert row["subjects"] == 0
 
 
 # --- what is missing ----------------------------------------------------------------------------

@@ -146,6 +146,12 @@ def test_claims_stand_with_their_outcomes_and_the_rules_apart(page: Reader, mark
     assert ("td", {"class": "bad"}) in page.tags
 
 
+def test_shares_after_recalibration_are_told_to_be_without_a_control(markdown: str) -> None:
+    assert "such swaps have no control, so it compares with the paper share alone" in markdown
+    assert "| recalibrated paper share |" in markdown
+    assert "recalibrated share" not in markdown
+
+
 def test_links_lead_to_files_that_are_there(folder: Path, page: Reader, markdown: str) -> None:
     in_page = [to for to in page.values("href") if not to.startswith(("#", "data:"))]
     in_markdown = re.findall(r"\]\(([^)]*)\)", markdown)

@@ -68,9 +68,12 @@ _ABOUT_FIGURES = (
     "control, the background, the foreground mean, the output layer and the relative RMSE."
 )
 _ABOUT_SUMMARIES = (
-    "Paper share: the drop is at most the tolerance, no control. Share: the interval is below the "
-    "tolerance and that of every control above it, or both models hold the same. Recalibrated: "
-    "with the BatchNorm statistics recomputed after each swap. The output layer is left out."
+    "The ablation's drops are of the foreground mean, over the subjects on which every kernel was "
+    "scored. Paper share: the drop is at most the tolerance, no control. Share: the interval is "
+    "below the tolerance and that of every control above it, or both models hold the same. "
+    "Recalibrated paper share: with the BatchNorm statistics recomputed after each swap; such "
+    "swaps have no control, so it compares with the paper share alone. The output layer is left "
+    "out."
 )
 
 

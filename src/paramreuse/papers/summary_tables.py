@@ -1,21 +1,21 @@
 """Summaries over all arms: shares of reusable layers, distances between models, the ablation."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from statistics import fmean
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from paramreuse.intervals import bootstrap_interval
 from paramreuse.layers import Kind
-from paramreuse.outcomes import MEAN, Sweep, column_means
+from paramreuse.outcomes import MEAN, Sweep
 from paramreuse.papers.evidence import Arm, Evidence
 from paramreuse.papers.model_words import letter_of, model_words
-from paramreuse.swaps import SOURCE
+from paramreuse.papers.rules.arms import mean_by_subject
+from paramreuse.papers.rules.estimate import estimate_mean
+from paramreuse.swaps import SOURCE, Swap
 from paramreuse.verdict import Judgement, Verdict, Word, judge
 
 Row = dict[str, Any]
-Array: TypeAlias = NDArray[np.float64]
 
 
 def head_of(arm: Arm) -> Row:
@@ -32,8 +32,9 @@ def share_rows(evidence: Evidence) -> Iterator[Row]:
     Yields:
         Rows with ``paper_share`` (the papers' rule: the point estimate, no control), ``share``
         (reusable or identical, with interval and control), ``indifferent_share`` (anything would
-        do), the same two with the BatchNorm statistics recomputed after each swap (NaN where that
-        was not measured), and the layers' numbers.
+        do), ``recalibrated_paper_share`` (the papers' rule with the BatchNorm statistics recomputed
+        after each swap, NaN where that was not measured; such swaps have no control, so there is no
+        ``share`` of them), and the layers' numbers.
     """
     for arm in evidence.arms:
         for source, sweep in arm.sweeps.items():
@@ -74,7 +75,6 @@ def _shares(held: Sequence[Judgement], recalibrated: Sequence[Judgement]) -> Row
         "share": _share([j.can_be_loaded for j in held]),
         "indifferent_share": _share([j.verdict is Word.INDIFFERENT for j in held]),
         "recalibrated_paper_share": _share([j.paper is Word.REUSABLE for j in recalibrated]),
-        "recalibrated_share": _share([j.can_be_loaded for j in recalibrated]),
         "paper_layers": number_ranges([j.swap.anchor.layer for j in by_paper]),
         "reusable_layers": number_ranges([j.swap.anchor.layer for j in held if j.can_be_loaded]),
     }
@@ -132,8 +132,9 @@ def ablation_rows(evidence: Evidence) -> Iterator[Row]:
         evidence: What the arms measured; variants that have not run have no row.
 
     Yields:
-        Rows with ``drop`` of the foreground mean and its interval over subjects, ``control_drop``
-        (the smallest among the controls) and the shares of reusable kernel layers.
+        Rows with ``drop`` of the foreground mean and its interval over subjects, ``subjects`` (how
+        many that is over: those on which every kernel was scored), ``control_drop`` (the smallest
+        among the controls) and the shares of reusable kernel layers.
     """
     for start in ("shared", "independent"):
         for residual in (True, False):
@@ -143,7 +144,7 @@ def ablation_rows(evidence: Evidence) -> Iterator[Row]:
                     continue
                 sweep = arm.sweeps[arm.sources[0]]
                 verdict = _judged(arm, sweep)
-                kernels = [j.swap.name for j in verdict.kernel_judgements]
+                kernels = [j.swap for j in verdict.kernel_judgements]
                 yield {
                     "start": start,
                     "short_connections": "residual" if residual else "plain",
@@ -158,23 +159,20 @@ def ablation_rows(evidence: Evidence) -> Iterator[Row]:
                 }
 
 
-def _mean_kernel_drop(arm: Arm, sweep: Sweep, kernels: Sequence[str]) -> Row:
-    """Return the drop of the foreground mean, averaged over the kernels of each subject first."""
-    if not kernels:
-        return dict.fromkeys(("drop", "drop_low", "drop_high", "control_drop"), np.nan)
-    drops = _drop_of_subjects(sweep, kernels, SOURCE)
-    low, high = bootstrap_interval(drops, confidence=arm.confidence, seed=sweep.seed)
-    controls = [_drop_of_subjects(sweep, kernels, name) for name in sweep.controls]
-    means = [float(column_means(control)[0]) for control in controls]
+def _mean_kernel_drop(arm: Arm, sweep: Sweep, kernels: Sequence[Swap]) -> Row:
+    """Return the drop of the foreground mean, over the kernels of each subject first."""
+    found = _drops_by_subject(sweep, kernels, SOURCE)
+    controls = [_drops_by_subject(sweep, kernels, control) for control in sweep.controls]
+    drop = estimate_mean(found, confidence=arm.confidence, seed=sweep.seed)
     return {
-        "drop": column_means(drops)[0],
-        "drop_low": low[0],
-        "drop_high": high[0],
-        "control_drop": min(means, default=np.nan),
+        "drop": drop.value,
+        "drop_low": drop.low,
+        "drop_high": drop.high,
+        "subjects": len(found),
+        "control_drop": min((fmean(drops) for drops in controls if drops), default=np.nan),
     }
 
 
-def _drop_of_subjects(sweep: Sweep, kernels: Sequence[str], replacement: str) -> Array:
-    """Return each subject's mean over the kernels that it was looked at for, shape ``(P, 1)``."""
-    drops = np.array([sweep.drops(name, replacement)[:, -1] for name in kernels])
-    return column_means(drops)[:, None]
+def _drops_by_subject(sweep: Sweep, kernels: Sequence[Swap], replacement: str) -> list[float]:
+    """Return the mean drops of the subjects on which every kernel was scored."""
+    return list(mean_by_subject(sweep, kernels, replacement).values()) if kernels else []

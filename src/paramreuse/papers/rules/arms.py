@@ -5,16 +5,21 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.outcomes import Sweep
-from paramreuse.papers.evidence import Arm, Evidence, Start
+from paramreuse.outcomes import MEAN, Sweep
+from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, Start
 from paramreuse.papers.rules.condition import Condition, Variant
-from paramreuse.papers.rules.finding import NotMeasuredError
-from paramreuse.swaps import Swap, kernel_sites
+from paramreuse.papers.rules.estimate import require_subjects
+from paramreuse.scores import subject_means
+from paramreuse.swaps import SOURCE, Swap, kernel_sites
+from paramreuse.verdict import ROUNDING
 
 Array = NDArray[np.float64]
 
 TARGET = "target"
 """Name of the papers' A1."""
+
+NOTHING_TO_LOSE = 10
+"""A target that scores below so many tolerances has nothing to lose: every drop is small there."""
 
 
 def unet_arm(
@@ -88,7 +93,24 @@ def _swept(arm: Arm, sweeps: Mapping[str, Sweep], what_lacks: str) -> Sweep:
     lender = lender_of(arm)
     if lender not in sweeps:
         raise NotMeasuredError(f"the arm {arm.name} {what_lacks} from {lender}")
-    return sweeps[lender]
+    sweep = sweeps[lender]
+    baselines = _baselines(sweep)
+    if not _can_lose(sweep.baseline_scores()[MEAN], arm):
+        raise NotMeasuredError(
+            f"the target of the arm {arm.name} scores only {sweep.baseline_scores()[MEAN]:.3f}, "
+            f"less than {NOTHING_TO_LOSE} times the tolerance of {arm.tolerance:g}: nothing to lose"
+        )
+    require_subjects(int(np.isfinite(baselines).sum()) if sweep.subjects else 0, arm.name)
+    return sweep
+
+
+def _baselines(sweep: Sweep) -> Array:
+    """Return each subject's foreground mean of the untouched target, shape ``(P,)``."""
+    return subject_means(sweep.baseline, sweep.foreground)
+
+
+def _can_lose(baseline: float, arm: Arm) -> bool:
+    return baseline > 0 and baseline >= NOTHING_TO_LOSE * arm.tolerance - ROUNDING
 
 
 def swaps_of(arm: Arm, sweep: Sweep, *kinds: str) -> tuple[Swap, ...]:
@@ -116,17 +138,33 @@ def kernels_of(arm: Arm, sweep: Sweep) -> tuple[Swap, ...]:
     return found
 
 
-def drops_of(sweep: Sweep, swaps: Sequence[Swap]) -> Array:
+def drops_of(sweep: Sweep, swaps: Sequence[Swap], replacement: str = SOURCE) -> Array:
     """Return the drops of the foreground mean, shape ``(P, M)``, one column per swap."""
-    return np.column_stack([sweep.drops(swap.name)[:, -1] for swap in swaps])
+    return np.column_stack([sweep.drops(swap.name, replacement)[:, -1] for swap in swaps])
 
 
-def mean_by_subject(sweep: Sweep, swaps: Sequence[Swap]) -> dict[Hashable, float]:
+def mean_by_subject(
+    sweep: Sweep, swaps: Sequence[Swap], replacement: str = SOURCE
+) -> dict[Hashable, float]:
     """Return each subject's mean drop over several swaps.
 
     A subject on which one of them was not scored is left out, since its mean would be one over
     other swaps; so are all where no subjects are known.
     """
-    means = drops_of(sweep, swaps).mean(axis=1).tolist()
+    means = drops_of(sweep, swaps, replacement).mean(axis=1).tolist()
     named = zip(sweep.subjects, means, strict=True) if sweep.subjects else ()
     return {subject: mean for subject, mean in named if np.isfinite(mean)}
+
+
+def shares_lost(arm: Arm, sweep: Sweep, swaps: Sequence[Swap]) -> dict[Hashable, float]:
+    """Return which share of its own baseline each subject loses, as a mean over several swaps.
+
+    A subject whose baseline leaves nothing to lose is left out as well, since a share of next to
+    nothing is any number.
+    """
+    baselines = dict(zip(sweep.subjects, _baselines(sweep).tolist(), strict=True))
+    return {
+        subject: drop / baselines[subject]
+        for subject, drop in mean_by_subject(sweep, swaps).items()
+        if _can_lose(baselines[subject], arm)
+    }
