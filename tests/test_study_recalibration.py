@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from made_up_figures import made_up_sites, made_up_sweep
 from paramreuse.data.preparation import UNLABELLED, PreparedSet
 from paramreuse.errors import ModelError, StudyError
 from paramreuse.outcomes import Sweep
@@ -19,6 +20,7 @@ from paramreuse.recalibration import recalibrated
 from paramreuse.scoring import score_subjects
 from paramreuse.study import calibration, stages
 from paramreuse.study.calibration import calibration_batches
+from paramreuse.study.costliest import costliest_kernel, costliest_swap
 from paramreuse.study.run import open_job, report_run, run_study
 from paramreuse.study.run_folder import holds_study
 from paramreuse.study.store import Store
@@ -115,8 +117,20 @@ def test_the_statistics_are_those_of_the_training_slices(tmp_path: Path) -> None
     np.testing.assert_array_equal(found.baseline, expected)
     assert ("sweep", f"ae: {found.notes[0]}") in talk.said
     assert found.notes[0].startswith("baseline: statistics recomputed on 6 images, mean Dice 0.")
-    worst = max((float(np.nanmean(found.drops(s.name)[:, -1])), s.name) for s in found.swaps)
+    # W 3 is the output layer's, which is left out.
+    worst = max((float(np.nanmean(found.drops(name)[:, -1])), name) for name in ("W 1", "W 2"))
     assert f", of a kernel after recalibration {worst[0]:.3f} at {worst[1]} (" in talk.said[-1][1]
+
+
+def test_the_costliest_kernel_is_not_that_of_the_output_layer() -> None:
+    costs = {1: 0.1, 2: 0.25, 3: 0.5}
+    kernels = [site for site in made_up_sites(2, biased=False) if site.kind == "W"]
+    sweep = made_up_sweep(kernels, lambda site, replacement: costs[site.layer])
+    output = made_up_sweep([site for site in kernels if site.is_output])
+
+    assert costliest_kernel(sweep) == "0.250 at W 2"
+    assert costliest_swap(sweep) == "0.500 at W 3"
+    assert costliest_kernel(output) == "not measured"
 
 
 def test_the_size_of_the_sweeps_batches_changes_no_score(tmp_path: Path) -> None:
@@ -169,7 +183,21 @@ def test_the_report_has_a_table_and_a_line_of_it(tmp_path: Path) -> None:
     assert found is not None
     table = pd.read_csv(folder / "tables" / "recalibrated-ae.csv", dtype={"path": str})
     pd.testing.assert_frame_equal(table, found.frame())
-    assert "recomputed after it, the kernel swap that costs most, W" in page
+    assert f"the output layer aside, is {costliest_kernel(found)} (baseline: statistics" in page
+
+
+@pytest.mark.slow
+def test_the_report_is_without_it_where_it_is_not_asked_for_any_more(tmp_path: Path) -> None:
+    content = given_content(tmp_path, sweep=RECALIBRATE)
+    folder = run_study(study_of(content), tmp_path / "run", until="sweep")
+    run_study(study_of(content | {"sweep": PLAIN}), folder, until="sweep")
+
+    page = report_run(folder).read_text(encoding="utf-8")
+
+    assert stored(folder, "recalibrated ae") is not None
+    assert (folder / "tables" / "sweep-ae.csv").is_file()
+    assert not (folder / "tables" / "recalibrated-ae.csv").exists()
+    assert "statistics recomputed" not in page
 
 
 def test_a_folder_with_it_goes_on_without_it(tmp_path: Path) -> None:

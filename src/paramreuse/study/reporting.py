@@ -11,6 +11,7 @@ import numpy as np
 from paramreuse.errors import ParamReuseError, StudyError
 from paramreuse.files import write_text
 from paramreuse.lending import tensors_of
+from paramreuse.outcomes import Sweep
 from paramreuse.plan import plan_reuse
 from paramreuse.report.connections import layer_edges
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
@@ -18,6 +19,7 @@ from paramreuse.report.page import write_report
 from paramreuse.sites import Site, sites_of
 from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import TARGET, Study
+from paramreuse.study.costliest import costliest_kernel, mean_drop
 from paramreuse.study.examples import example_images
 from paramreuse.study.job import Job, opened
 from paramreuse.study.source_ranking import ranked_sources
@@ -123,7 +125,7 @@ def _source_report(job: Job, name: str) -> SourceReport:
         verdict = judge(sweep, tolerance=spec.tolerance, confidence=spec.confidence)
         if "single" in job.bench.study.sweep.swaps:
             plan = plan_reuse(verdict, source=name, accept=spec.accept).summary()
-        notes += _recalibrated_note(store, name)
+        notes += _recalibrated_note(job, name)
         notes += _joint_note(store, name) + _borrowed_plan_note(job.bench.study, name)
     return SourceReport(
         name=name,
@@ -151,7 +153,7 @@ def _joint_note(store: Store, name: str) -> list[str]:
     joint = read_sweep(store, f"plan of {name}")
     if joint is None:
         return []
-    drop = float(np.nanmean(joint.drops("plan")[:, -1]))
+    drop = mean_drop(joint, "plan")
     return [
         f"All {len(joint.swaps[0].sites)} sites of the plan swapped in at once cost {drop:.3f}."
     ]
@@ -164,16 +166,21 @@ def _borrowed_plan_note(study: Study, name: str) -> list[str]:
     return [f"In the transfer, what is loaded of it are the sites of the plan of {owner}."]
 
 
-def _recalibrated_note(store: Store, name: str) -> list[str]:
-    found = read_sweep(store, f"recalibrated {name}")
+def _recalibrated_note(job: Job, name: str) -> list[str]:
+    found = _recalibrated(job, name)
     if found is None:
         return []
-    drops = {swap.name: float(np.nanmean(found.drops(swap.name)[:, -1])) for swap in found.swaps}
-    worst = max(drops, key=lambda swap: drops[swap])
     return [
-        "With the BatchNorm statistics recomputed after it, the kernel swap that costs most, "
-        f"{worst}, costs {drops[worst]:.3f} ({'; '.join(found.notes)})."
+        "With the BatchNorm statistics recomputed after each swap, the largest drop of a kernel, "
+        f"the output layer aside, is {costliest_kernel(found)} ({'; '.join(found.notes)})."
     ]
+
+
+def _recalibrated(job: Job, name: str) -> Sweep | None:
+    """Return the sweep after recalibration if the study asks for it: it may be one of before."""
+    if not job.bench.study.sweep.recalibrate:
+        return None
+    return read_sweep(job.store, f"recalibrated {name}")
 
 
 def _without(rows: Sequence[dict[str, Any]], *columns: str) -> list[dict[str, Any]]:
@@ -279,7 +286,7 @@ def _tables(job: Job, data: ReportData) -> dict[str, "pd.DataFrame"]:
         tables[f"share-{source.name}"] = pd.DataFrame(
             share_curve(source.sweep, _TOLERANCES, confidence=source.confidence)
         )
-        renewed = read_sweep(job.store, f"recalibrated {source.name}")
+        renewed = _recalibrated(job, source.name)
         if renewed is not None:
             frame = renewed.frame(confidence=source.confidence)
             tables[f"recalibrated-{source.name}"] = frame

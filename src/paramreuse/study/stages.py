@@ -19,6 +19,7 @@ from paramreuse.scores import subject_means
 from paramreuse.scoring import score_subjects
 from paramreuse.study.calibration import calibration_batches
 from paramreuse.study.config import TARGET, ModelSpec
+from paramreuse.study.costliest import costliest_kernel, costliest_swap, mean_drop
 from paramreuse.study.job import Job, followed, keep_epochs, opened
 from paramreuse.study.store import as_rows
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
@@ -135,28 +136,18 @@ def run_sweep(job: Job) -> str:
         trials = len(found.swaps) * len(found.replacements)
         part = (
             f"{source}: {len(found.swaps)} swaps, {trials} with controls, on "
-            f"{len(found.subjects)} subjects, largest drop {_worst(found)}"
+            f"{len(found.subjects)} subjects, largest drop {costliest_swap(found)}"
         )
         notes = found.notes
         if job.bench.study.sweep.recalibrate:
             name = f"recalibrated {source}"
             renewed = read_sweep(job.store, name) or _recalibrate_one(job, source, name)
-            part += f", of a kernel after recalibration {_worst(renewed)}"
+            part += f", of a kernel after recalibration {costliest_kernel(renewed)}"
             notes += renewed.notes
         parts.append(part)
         for note in notes:
             job.talk.say("sweep", f"{source}: {note}")
     return "; ".join(parts)
-
-
-def _worst(sweep: Sweep) -> str:
-    """Name the swap that costs most, and what it costs."""
-    worst = max(sweep.swaps, key=lambda swap: _mean_drop(sweep, swap.name))
-    return f"{_mean_drop(sweep, worst.name):.3f} at {worst.name}"
-
-
-def _mean_drop(sweep: Sweep, swap: str) -> float:
-    return float(np.nanmean(sweep.drops(swap)[:, -1]))
 
 
 def _sweep_one(job: Job, source: str) -> Sweep:
@@ -259,7 +250,7 @@ def _joint(job: Job, source: str, plan: Plan) -> str:
         seed=job.bench.study.seed,
     )
     write_sweep(job.store, name, found)
-    drop = _mean_drop(found, "plan")
+    drop = mean_drop(found, "plan")
     beyond = drop > job.bench.study.judge.tolerance
     more = ", more than the tolerance: its sites do not go together" if beyond else ""
     return f"swapped in jointly it costs {drop:.3f}{more}"
