@@ -77,7 +77,7 @@ def made_up_arm(
         fields: Further fields of the arm.
     """
     again = None if recalibrated is None else sweep_from(network, recalibrated)
-    form = {"bias": False, "residual": False, "long_skips": True, "sources": ("A2",)}
+    form = {"bias": network == "unet", "residual": False, "long_skips": True, "sources": ("A2",)}
     return Arm(
         **{
             "name": f"{network}-{start}",

@@ -15,10 +15,11 @@ from paramreuse.papers.claims import (
     claims_rows,
     judge_claims,
 )
+from paramreuse.papers.evidence import NotMeasuredError
 from paramreuse.papers.rules.arms import kernels_of, mean_by_subject, swaps_of
 from paramreuse.papers.rules.condition import CONDITIONS, Condition, Variant
 from paramreuse.papers.rules.counting import Count, count_reusable, possible_words
-from paramreuse.papers.rules.estimate import Estimate, estimate_gap
+from paramreuse.papers.rules.estimate import Estimate, estimate_gap, estimate_table
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
 from paramreuse.swaps import Swap
 from paramreuse.verdict import Word, judge
@@ -85,7 +86,10 @@ def test_a_table_row_and_its_numbers_say_the_same() -> None:
     assert len(long) == sum(bool(row[column]) for row in wide.values() for column in COLUMNS)
     assert [
         row["numbers"] for row in long if (row["claim"], row["condition"]) == ("C1", "shared")
-    ] == ["PSPNet kernels 25 of 25 reusable; UNet kernels 0 of 18 reusable"]
+    ] == [
+        "baseline PSPNet 0.750, UNet 0.750; PSPNet kernels 25 of 25 reusable; UNet kernels 0 of 18 "
+        "reusable"
+    ]
 
 
 def test_the_page_has_each_statement_and_rule_as_coded() -> None:
@@ -145,13 +149,34 @@ def test_an_estimate_is_above_or_below_zero_with_its_whole_interval(
 
 
 def test_a_gap_is_over_the_subjects_that_both_have() -> None:
+    both = dict.fromkeys("abcdef", 0.5)
     gap = estimate_gap(
-        {"a": 0.5, "b": 0.6, "c": 9.0}, {"b": 0.2, "a": 0.1, "d": 9.0}, confidence=0.95
+        {**both, "g": 9.0}, {**dict.fromkeys("fedcba", 0.1), "h": 9.0}, confidence=0.95
     )
 
     assert str(gap) == "+0.400 [+0.400, +0.400]"
-    assert str(estimate_gap({"a": 0.5}, {"b": 0.2}, confidence=0.95)) == "not known"
-    assert str(estimate_gap({"a": 0.5}, {"a": 0.2}, confidence=0.95)) == "+0.300 (no interval)"
+    with pytest.raises(NotMeasuredError, match="5 subjects were scored, expected 6 or more"):
+        estimate_gap(both, dict.fromkeys("abcde", 0.1), confidence=0.95)
+
+
+def test_an_interval_over_a_table_resamples_rows_and_columns() -> None:
+    rows = estimate_table(np.tile([[0.0], [0.1], [0.2]], (1, 6)), confidence=0.95)
+    columns = estimate_table(np.tile([0.0, 0.1, 0.2], (6, 1)), confidence=0.95)
+
+    # One row in three, three times over: a chance of 1 in 27, more than 2.5 %.
+    assert str(rows) == str(columns) == "+0.100 [+0.000, +0.200]"
+    assert str(estimate_table(np.full((3, 6), 0.1), confidence=0.95)) == "+0.100 [+0.100, +0.100]"
+
+
+def test_a_swap_scored_on_too_few_subjects_is_undecided() -> None:
+    arm = made_up_arm("unet", {"W": LARGE})
+    sweep = arm.sweeps["A2"]
+    scores = {name: held.copy() for name, held in sweep.scores.items()}
+    scores["W 1", "source"][0] = np.nan
+
+    words = possible_words(arm, replace(sweep, scores=scores), sweep.swaps[:1], Condition("shared"))
+
+    assert words == [{Word.REUSABLE, Word.NOT_REUSABLE}]
 
 
 @pytest.mark.parametrize(

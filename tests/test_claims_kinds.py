@@ -18,6 +18,7 @@ from made_up_arms import (
     outcome,
     sweep_from,
 )
+from paramreuse.outcomes import Sweep
 from paramreuse.papers.evidence import Arm
 
 
@@ -52,12 +53,12 @@ def test_c2_looks_at_the_first_mean_alone() -> None:
 
 
 def test_c2_gives_the_drop_beyond_the_arms_tolerance() -> None:
-    unet, pspnet = both({"RM 1": LARGE}, {"RM 1": LARGE})
+    unet, pspnet = both({"RM 1": 0.05}, {"RM 1": LARGE})
 
-    found = finding("C2", replace(unet, tolerance=0.3), pspnet)
+    found = finding("C2", replace(unet, tolerance=0.07), pspnet)
 
     assert found.numbers == (
-        "UNet drop of RM 1 minus the tolerance -0.050 [-0.050, -0.050]; "
+        "UNet drop of RM 1 minus the tolerance -0.020 [-0.020, -0.020]; "
         "PSPNet drop of RM 1 minus the tolerance +0.230 [+0.230, +0.230]"
     )
     assert found.reason == "UNet drop of RM 1 minus the tolerance is not above 0"
@@ -84,21 +85,26 @@ def test_c2_cannot_tell_without_running_means() -> None:
     assert finding("C2", unet).reason == "the arm pspnet, shared start, has not run"
 
 
-def test_one_subject_decides_nothing() -> None:
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_few_subjects_decide_nothing(number: int) -> None:
     unet, pspnet = both({"RM 1": LARGE}, {"RM 1": LARGE})
     sweep = unet.sweeps["A2"]
-    alone = replace(
+    few = replace(
         sweep,
-        subjects=("p0",),
-        baseline=sweep.baseline[:1],
-        scores={name: scores[:1] for name, scores in sweep.scores.items()},
+        subjects=sweep.subjects[:number],
+        baseline=sweep.baseline[:number],
+        scores={name: scores[:number] for name, scores in sweep.scores.items()},
     )
     unknown = replace(sweep, subjects=())
 
-    for cut in (alone, unknown):
-        found = finding("C2", replace(unet, sweeps={"A2": cut}), pspnet)
-        assert found.outcome == "cannot tell"
-        assert found.reason.endswith("for want of two values to resample")
+    for cut, counted in ((few, number), (unknown, 0)):
+        for claim in ("C1", "C2", "C3", "C4", "C6", "C7"):
+            found = finding(claim, replace(unet, sweeps={"A2": cut}), pspnet)
+            assert found.outcome == "cannot tell"
+            assert found.reason == (
+                f"unet-shared: {counted} subjects were scored, expected 6 or more for an interval "
+                "over subjects"
+            )
 
 
 STATISTICS = {"RM": 0.1, "RV": 0.1}
@@ -216,6 +222,27 @@ def test_c4_takes_the_recalibrated_kernels_where_that_is_the_condition() -> None
 
     assert outcome("C4", *arms) == "holds"
     assert outcome("C4", *arms, under="shared_recalibrated") == "does not hold"
+
+
+def test_c4_takes_each_share_of_its_own_baseline() -> None:
+    # W loses 0.15 of 0.25 after recalibration, RM 0.2 of 0.75: the smaller drop, the larger share.
+    drops = {"W": 0.5, "RM": 0.2}
+    unet, pspnet = both(drops, drops)
+    low = np.tile([1.0, 0.25], (6, 1))
+
+    def again(network: str) -> dict[str, Sweep]:
+        sweep = sweep_from(network, {"W": 0.5 + 0.15})
+        return {"A2": replace(sweep, baseline=low)}
+
+    arms = (
+        replace(unet, recalibrated=again("unet")),
+        replace(pspnet, recalibrated=again("pspnet")),
+    )
+
+    found = finding("C4", *arms, under="shared_recalibrated")
+
+    assert found.outcome == "holds"
+    assert "UNet W minus RM +0.333 [+0.333, +0.333] (0.600 against 0.267)" in found.numbers
 
 
 @pytest.mark.parametrize("kind", ["W", "B", "RM", "RV", "RW", "RB"])

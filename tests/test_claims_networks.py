@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from made_up_arms import (
@@ -10,6 +11,7 @@ from made_up_arms import (
     WAVERING,
     Drop,
     Drops,
+    evidence,
     finding,
     kernel_rmses,
     made_up_arm,
@@ -17,6 +19,9 @@ from made_up_arms import (
     sweep_from,
 )
 from paramreuse.papers.evidence import Arm
+from paramreuse.papers.figure_data import figure_frames
+from paramreuse.papers.paper_tables import paper_tables
+from paramreuse.papers.rules.arms import shares_lost
 
 
 def kernels(drop: Drop, *, layers: range, rest: Drop) -> Drops:
@@ -58,7 +63,10 @@ def test_c1_leaves_the_output_layer_and_other_kinds_out() -> None:
     found = finding("C1", pspnet, BAD)
 
     assert found.outcome == "does not hold"
-    assert found.numbers == "PSPNet kernels 12 of 25 reusable; UNet kernels 0 of 18 reusable"
+    assert found.numbers == (
+        "baseline PSPNet 0.750, UNet 0.750; PSPNet kernels 12 of 25 reusable; UNet kernels 0 of 18 "
+        "reusable"
+    )
     assert found.reason == "PSPNet kernels: fewer than 50% reusable"
 
 
@@ -67,7 +75,7 @@ def test_c1_says_how_many_are_undecided() -> None:
 
     found = finding("C1", pspnet, BAD)
 
-    assert found.numbers.startswith("PSPNet kernels 11 to 25 of 25 reusable")
+    assert "PSPNet kernels 11 to 25 of 25 reusable" in found.numbers
     assert found.reason == "PSPNet kernels: 14 undecided"
 
 
@@ -153,19 +161,20 @@ def test_c6_asks_for_a_larger_drop_at_rmses_of_one_magnitude(
 
 
 def test_c6_is_paired_by_subject() -> None:
-    spread = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
-    more = [value + 0.01 for value in spread]
+    spread = [0.75 * share for share in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    more = [drop + 0.75 * 0.01 for drop in spread]
     unet, pspnet = arms_with(more, spread)
     others = replace(pspnet.sweeps["A2"], subjects=tuple("uvwxyz"))
     turned = replace(pspnet.sweeps["A2"], subjects=tuple(f"p{5 - n}" for n in range(6)))
 
     # Unpaired, 0.01 would be lost in a spread of 0.5.
     assert finding("C6", unet, pspnet).numbers.startswith(
-        "mean drop of UNet's kernels minus PSPNet's +0.010 [+0.010, +0.010]; median RMSE UNet 0.01"
+        "share of the score lost, UNet's kernels minus PSPNet's +0.010 [+0.010, +0.010] (0.260 "
+        "against 0.250); median RMSE UNet 0.01"
     )
     assert outcome("C6", unet, replace(pspnet, sweeps={"A2": turned})) == "cannot tell"
-    assert finding("C6", unet, replace(pspnet, sweeps={"A2": others})).reason.endswith(
-        "there is no interval, for want of two values to resample"
+    assert finding("C6", unet, replace(pspnet, sweeps={"A2": others})).reason == (
+        "paired: 0 subjects were scored, expected 6 or more for an interval over subjects"
     )
 
 
@@ -248,16 +257,18 @@ def test_c10_asks_for_less_cost_by_short_connections_alone(
 def test_c10_gives_four_differences_and_names_the_one_that_fails() -> None:
     found = finding("C10", *four_unets(MUCH, LITTLE, ONLY_CHANGING, LITTLE))
 
-    # 9 of 18 kernels change the number of features: (0.5 + 0.1) / 2 - 0.1.
+    # 9 of 18 kernels change the number of features: (0.5 + 0.1) / 2 - 0.1, over 0.75.
     assert found.numbers == (
-        "with long connections, kernels: mean drop of plain minus residual +0.400 [+0.400, "
-        "+0.400]; with long connections, same-feature kernels: mean drop of plain minus residual "
-        "+0.400 [+0.400, +0.400]; without, kernels: mean drop of plain minus residual +0.200 "
-        "[+0.200, +0.200]; without, same-feature kernels: mean drop of plain minus residual "
-        "+0.000 [+0.000, +0.000]"
+        "share of the score lost, with long connections, kernels of plain minus residual +0.533 "
+        "[+0.533, +0.533] (0.667 against 0.133); share of the score lost, with long connections, "
+        "same-feature kernels of plain minus residual +0.533 [+0.533, +0.533] (0.667 against "
+        "0.133); share of the score lost, without, kernels of plain minus residual +0.267 "
+        "[+0.267, +0.267] (0.400 against 0.133); share of the score lost, without, same-feature "
+        "kernels of plain minus residual +0.000 [+0.000, +0.000] (0.133 against 0.133)"
     )
     assert found.reason == (
-        "without, same-feature kernels: mean drop of plain minus residual is not above 0"
+        "share of the score lost, without, same-feature kernels of plain minus residual is not "
+        "above 0"
     )
 
 
@@ -286,3 +297,107 @@ def test_c10_takes_the_recalibrated_kernels_where_that_is_the_condition() -> Non
 
     assert outcome("C10", *arms) == "holds"
     assert outcome("C10", *arms, under="shared_recalibrated") == "does not hold"
+
+
+def scoring(arm: Arm, baseline: float, *, lost: float) -> Arm:
+    """The arm with another baseline, of which every swap loses a share."""
+    sweep = arm.sweeps["A2"]
+    scores = {name: np.tile([1.0, baseline * (1 - lost)], (6, 1)) for name in sweep.scores}
+    held = replace(sweep, baseline=np.tile([1.0, baseline], (6, 1)), scores=scores)
+    return replace(arm, sweeps={"A2": held})
+
+
+def test_c6_and_c10_compare_what_each_network_had_to_lose() -> None:
+    unet, pspnet = arms_with(NONE, NONE)
+    # Shares of 0.5 and 0.6.
+    arms = scoring(unet, 0.8, lost=0.5), scoring(pspnet, 0.7, lost=0.6)
+    found = finding("C6", *arms)
+    assert found.outcome == "does not hold"
+    assert "-0.100 [-0.100, -0.100] (0.500 against 0.600)" in found.numbers
+    # Drops of 0.4 and 0.45, shares of 0.8 and 0.5: the smaller drop is the larger share.
+    assert outcome("C6", scoring(unet, 0.5, lost=0.8), scoring(pspnet, 0.9, lost=0.5)) == "holds"
+    plain, residual, *bare = four_unets(MUCH, LITTLE, MUCH, LITTLE)
+    unets = scoring(plain, 0.5, lost=0.8), scoring(residual, 0.9, lost=0.5)
+    assert outcome("C10", *unets, *bare) == "holds"
+
+
+@pytest.mark.parametrize("baselines", [(0.8, 0.82), (0.82, 0.8)])
+def test_c6_and_c10_cannot_rank_networks_that_lose_everything(
+    baselines: tuple[float, float],
+) -> None:
+    unet, pspnet = arms_with(NONE, NONE)
+    found = finding(
+        "C6", scoring(unet, baselines[0], lost=1), scoring(pspnet, baselines[1], lost=1)
+    )
+    assert (found.outcome, found.reason) == (
+        "cannot tell",
+        "UNet's kernels minus PSPNet's: both lose nearly all of the score, which cannot rank them",
+    )
+    plain, residual, *bare = four_unets(MUCH, LITTLE, MUCH, LITTLE)
+    lost = [scoring(a, b, lost=1) for a, b in zip((plain, residual), baselines, strict=True)]
+    assert outcome("C10", *lost, *bare) == "cannot tell"
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0.9, "cannot tell"), (0.89, "holds")])
+def test_nearly_everything_is_nine_tenths_on_both_sides(least: float, expected: str) -> None:
+    unet, pspnet = arms_with(NONE, NONE)
+
+    arms = scoring(unet, 0.8, lost=0.99), scoring(pspnet, 0.8, lost=least)
+
+    assert outcome("C6", *arms) == expected
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.19, float("nan")])
+def test_a_target_that_learnt_nothing_tells_nothing(baseline: float) -> None:
+    found = finding("C1", scoring(GOOD, baseline, lost=0), BAD)
+
+    assert (found.outcome, found.reason) == (
+        "cannot tell",
+        f"the target of the arm pspnet-shared scores only {baseline:.3f}, less than 10 times the "
+        "tolerance of 0.02: nothing to lose",
+    )
+
+
+def test_a_target_of_ten_tolerances_is_judged() -> None:
+    found = finding("C1", scoring(GOOD, 0.2, lost=0), BAD)
+
+    assert found.outcome == "holds"
+    assert found.numbers.startswith("baseline PSPNet 0.200, UNet 0.750; ")
+
+
+def test_a_subject_with_nothing_to_lose_is_left_out_of_shares() -> None:
+    arm = made_up_arm("unet", {"W": [0.15, *[0.3] * 5]})
+    sweep = arm.sweeps["A2"]
+    baseline = sweep.baseline.copy()
+    baseline[0, 1] = 0.19
+
+    shares = shares_lost(arm, replace(sweep, baseline=baseline), sweep.swaps[:1])
+
+    assert shares == pytest.approx(dict.fromkeys(["p1", "p2", "p3", "p4", "p5"], 0.3 / 0.75))
+
+
+def test_two_arms_of_one_form_are_named_whatever_their_order() -> None:
+    other = replace(made_up_arm("pspnet", {"W": LARGE}), name="another")
+
+    for arms in ((GOOD, other, BAD), (other, GOOD, BAD)):
+        found = finding("C1", *arms)
+        assert found.outcome == "cannot tell"
+        assert "pspnet-shared" in found.reason
+        assert "another" in found.reason
+    twice = evidence(replace(BAD, name="again"), BAD)
+    assert "again and unet-shared" in paper_tables(twice).missing["table-1"]
+    assert "again and unet-shared" in figure_frames(twice).missing["figure-03"]
+
+
+def test_the_unet_is_the_one_with_biases() -> None:
+    without = made_up_arm("unet", {"W": NONE}, bias=False, name="no-bias")
+
+    assert outcome("C1", GOOD, without, BAD) == "holds"
+    assert finding("C1", GOOD, without).reason == "the arm unet, shared start, has not run"
+
+
+def test_the_relative_rmse_is_called_so() -> None:
+    arms = arms_with(0.5, 0.25)
+
+    assert "; median RMSE UNet" in finding("C6", *arms).numbers
+    assert "; median relative RMSE UNet" in finding("C6", *arms, under="shared_relative").numbers

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from paramreuse.papers.evidence import Evidence
+from paramreuse.papers.evidence import Evidence, NotMeasuredError
 from paramreuse.papers.rules.condition import CONDITIONS, Condition, Variant
-from paramreuse.papers.rules.finding import Finding, NotMeasuredError, Outcome
+from paramreuse.papers.rules.finding import Finding, Outcome
 from paramreuse.papers.rules.kernels_by_place import predicted_kernels_are_not_reusable
 from paramreuse.papers.rules.kinds import (
     deeper_means_matter_less,
@@ -84,9 +84,9 @@ CLAIMS = (
     Claim(
         "C4",
         "The bias of a convolution is reusable, and its weight is the sensitive kind.",
-        "In both networks every B behind layer 1 is reusable, and the mean drop of W is above that "
-        "of B, RM, RV, RW and RB each. PSPNet is the one with biases in its backbone where that "
-        "has run.",
+        "In both networks every B behind layer 1 is reusable, and the share of the score lost "
+        "at W is above that at B, RM, RV, RW and RB each. PSPNet is the one with biases in its "
+        "backbone where that has run.",
         kernels_matter_most,
         (Variant.CONTROL, Variant.RECALIBRATED),
     ),
@@ -104,8 +104,9 @@ CLAIMS = (
     Claim(
         "C6",
         "UNet suffers more from swaps than PSPNet, at RMSEs of one order of magnitude.",
-        "The mean drop of UNet's kernels is above that of PSPNet's, paired by subject, and the "
-        "medians over kernels of the RMSE to the first source differ by a factor of at most 10.",
+        "The share of the score lost at UNet's kernels is above that at PSPNet's, paired by "
+        "subject, and the medians over kernels of the RMSE to the first source differ by a "
+        "factor of at most 10.",
         unet_suffers_more,
         (Variant.RELATIVE, Variant.RECALIBRATED),
     ),
@@ -118,9 +119,11 @@ CLAIMS = (
     Claim(
         "C8",
         "Same data or same task does not predict a small RMSE: it has to be measured.",
-        "In PSPNet some source that shares neither data nor task with the target has smaller "
-        "kernel RMSEs than some source that shares one, paired by layer. It does not hold if every "
-        "source that shares one is nearer than every source that shares none.",
+        "In PSPNet some source that shares neither data nor task with the target has kernel "
+        "RMSEs smaller by at least 5 % than some source that shares one, paired by layer, or no "
+        "source that shares one has RMSEs that much smaller than any that shares none. It does "
+        "not hold if every source that shares one is nearer by that much than every source that "
+        "shares none.",
         likeness_does_not_predict,
         (Variant.RELATIVE,),
     ),
@@ -128,10 +131,11 @@ CLAIMS = (
         "C9",
         "The source with the smallest RMSE gives the best transfer, and one with a large RMSE can "
         "do worse than nothing loaded.",
-        "In PSPNet, at the smallest number of training subjects, the source with the smallest "
-        "median kernel RMSE has a higher mean Dice than the best of the other sources, both frozen "
-        "and not frozen, by the interval over subjects and in every repetition. How the source "
-        "with the largest RMSE compares with nothing loaded is among the numbers.",
+        "In PSPNet, at the smallest number of training subjects and in at least 3 repetitions, "
+        "the source with the smallest median kernel RMSE has a higher mean Dice than every "
+        "other source, both frozen and not frozen, by the interval over repetitions and "
+        "subjects and in every repetition. It does not hold if one other source has a higher "
+        "one in both.",
         nearest_transfers_best,
         (Variant.RELATIVE,),
     ),
@@ -139,9 +143,9 @@ CLAIMS = (
         "C10",
         "A residual network generalises its features: by the short connection, not by the change "
         "of the number of features.",
-        "The mean drop of kernels is lower in a residual UNet than in a plain one of the same "
-        "widths, both with and without long connections, over all kernels and over those alone "
-        "that keep the number of features.",
+        "The share of the score lost at kernels is lower in a residual UNet than in a plain one "
+        "of the same widths, both with and without long connections, over all kernels and over "
+        "those alone that keep the number of features.",
         short_connections_generalise,
         (Variant.RECALIBRATED,),
     ),

@@ -1,13 +1,18 @@
 """What the arms of the protocol measured, as its figures, tables and claims take it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from paramreuse.errors import ParamReuseError
 from paramreuse.outcomes import Sweep
 
 Start = Literal["shared", "independent"]
 """Whether all models of an arm began from the same weights."""
+
+
+class NotMeasuredError(ParamReuseError):
+    """What is asked for was not measured, or not by one arm alone; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +137,49 @@ class Evidence:
     arms: tuple[Arm, ...]
 
     def unet(self, start: Start, *, residual: bool = False, long_skips: bool = True) -> Arm | None:
-        """Return the arm of a UNet, None if it has not run."""
-        return self._first(
-            lambda arm: (
-                arm.network == "unet"
-                and arm.start == start
-                and (arm.residual, arm.long_skips) == (residual, long_skips)
-            )
+        """Return the arm of a UNet whose convolutions have biases, as the papers' have.
+
+        Args:
+            start: Whether the models share their initial weights.
+            residual: Whether it has short connections.
+            long_skips: Whether it has its long connections.
+
+        Returns:
+            The arm, None if it has not run.
+
+        Raises:
+            NotMeasuredError: Several arms are such.
+        """
+        form = (True, residual, long_skips)
+        return _only(
+            arm
+            for arm in self.arms
+            if (arm.network, arm.start) == ("unet", start)
+            and (arm.bias, arm.residual, arm.long_skips) == form
         )
 
     def pspnet(self, start: Start, *, bias: bool = False) -> Arm | None:
-        """Return the arm of a PSPNet, None if it has not run."""
-        return self._first(
-            lambda arm: arm.network == "pspnet" and arm.start == start and arm.bias == bias
-        )
+        """Return the arm of a PSPNet.
 
-    def _first(self, fits: "Any") -> Arm | None:
-        return next((arm for arm in self.arms if fits(arm)), None)
+        Args:
+            start: Whether the models share their initial weights.
+            bias: Whether the convolutions of its backbone have biases.
+
+        Returns:
+            The arm, None if it has not run.
+
+        Raises:
+            NotMeasuredError: Several arms are such.
+        """
+        form = ("pspnet", start, bias)
+        return _only(arm for arm in self.arms if (arm.network, arm.start, arm.bias) == form)
+
+
+def _only(arms: Iterable[Arm]) -> Arm | None:
+    found = list(arms)
+    if len(found) > 1:
+        raise NotMeasuredError(
+            f"the arms {' and '.join(arm.name for arm in found)} have the same network and start: "
+            "expected one, since nothing says which of them counts"
+        )
+    return found[0] if found else None

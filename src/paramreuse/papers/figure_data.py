@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from paramreuse.layers import Kind
 from paramreuse.outcomes import Sweep
-from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Start
+from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, PairDistance, Start
 from paramreuse.papers.model_words import (
     IDEAL_SOURCE,
     TREATMENTS,
@@ -72,7 +72,7 @@ def figure_frames(evidence: Evidence) -> FigureFrames:
             name = f"figure-{number:02d}{ending}"
             try:
                 rows = [row for find, rows_of in parts for row in rows_of(find(evidence, start))]
-            except _NotMeasuredError as reason:
+            except (_NotMeasuredError, NotMeasuredError) as reason:
                 if start == "shared":
                     missing[name] = str(reason)
                 continue

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from paramreuse.intervals import bootstrap_interval
 from paramreuse.outcomes import MEAN, Sweep, column_means
-from paramreuse.papers.evidence import Arm, Evidence
+from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.model_words import NOTHING, letter_of, model_words
 from paramreuse.papers.published import PSPNET, REUSE, UNET, Reuse
 from paramreuse.papers.summary_tables import ablation_rows, distance_rows, head_of, share_rows
@@ -51,7 +51,11 @@ def paper_tables(evidence: Evidence) -> PaperTables:
 
     frames, missing = {}, {}
     for name, (rows_of, reason) in _TABLES.items():
-        rows = list(rows_of(evidence))
+        try:
+            rows = list(rows_of(evidence))
+        except NotMeasuredError as not_made:
+            missing[name] = str(not_made)
+            continue
         if rows:
             frames[name] = pd.DataFrame(rows)
         else:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from paramreuse.outcomes import MeanDrop, Sweep
-from paramreuse.papers.evidence import Arm
+from paramreuse.papers.evidence import Arm, NotMeasuredError
 from paramreuse.papers.rules.condition import Condition, Variant
-from paramreuse.papers.rules.finding import Finding, NotMeasuredError, Outcome
+from paramreuse.papers.rules.estimate import FEWEST_SUBJECTS
+from paramreuse.papers.rules.finding import Finding, Outcome
 from paramreuse.swaps import RANDOM_CONTROLS, SOURCE, Swap
 from paramreuse.verdict import ROUNDING, Word
 
@@ -26,7 +29,8 @@ def possible_words(
 
     Returns:
         ``reusable``, ``indifferent`` and ``not reusable``, one of them where the intervals
-        decide, several where an interval in question holds the tolerance. Where source and target
+        decide, several where an interval in question holds the tolerance, or rests on too few
+        subjects. Where source and target
         hold the same values the word is ``reusable``.
 
     Raises:
@@ -40,7 +44,12 @@ def possible_words(
     drops = asked.mean_drops(confidence=arm.confidence)
     words = []
     for swap in swaps:
-        passes = [_may_pass(drops[swap.name, name], arm.tolerance) for name in wanted]
+        passes = [
+            _may_pass(drops[swap.name, name], arm.tolerance)
+            if np.isfinite(asked.drops(swap.name, name)[:, -1]).sum() >= FEWEST_SUBJECTS
+            else frozenset({True, False})
+            for name in wanted
+        ]
         same = (swap.name, SOURCE) in sweep.identical
         words.append(frozenset({Word.REUSABLE}) if same else _words(passes))
     return words

@@ -3,11 +3,19 @@
 from collections.abc import Mapping
 from math import isfinite
 
-from paramreuse.papers.evidence import Arm
+from paramreuse.papers.evidence import Arm, NotMeasuredError
 from paramreuse.papers.rules.arms import TARGET
 from paramreuse.papers.rules.condition import Condition, Variant
 from paramreuse.papers.rules.estimate import Estimate, estimate_mean
-from paramreuse.papers.rules.finding import NotMeasuredError
+
+NEARER = 0.05
+"""Difference from which on a source counts as nearer: half an epoch of training more or less moves
+kernels by as much, so that less says when the training stopped and not what it was of."""
+
+
+def rmse_words(condition: Condition) -> str:
+    """Say which of the two RMSEs the condition takes."""
+    return "relative RMSE" if condition.variant is Variant.RELATIVE else "RMSE"
 
 
 def kernel_distances(arm: Arm, source: str, condition: Condition) -> dict[int, float]:
@@ -40,8 +48,9 @@ def nearness_gap(
 ) -> Estimate:
     """Return how much nearer or farther the first source is, as a mean over layers.
 
-    Layers differ in size by orders of magnitude, so each counts by ``(a - b) / (a + b)``: -1 where
-    only the first is the same as the target, 0 where both are as far, 1 where only the second is.
+    Layers differ in size by orders of magnitude, so each counts by ``(a - b) / max(a, b)``: -1
+    where only the first is the same as the target, 0 where both are as far, 1 where only the second
+    is, and -0.05 where the first is nearer by 5 %.
 
     Args:
         first: RMSE by layer.
@@ -51,5 +60,5 @@ def nearness_gap(
     gaps = []
     for layer in sorted(first.keys() & second.keys()):
         a, b = first[layer], second[layer]
-        gaps.append((a - b) / (a + b) if a + b else 0.0)
+        gaps.append((a - b) / max(a, b) if a + b else 0.0)
     return estimate_mean(gaps, confidence=confidence)

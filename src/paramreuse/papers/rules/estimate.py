@@ -1,14 +1,39 @@
 """A number with its interval, and on which side of 0 it lies."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
+from statistics import fmean
 
 import numpy as np
+from numpy.typing import NDArray
 
-from paramreuse.intervals import bootstrap_interval
+from paramreuse.intervals import RESAMPLES, bootstrap_interval
+from paramreuse.papers.evidence import NotMeasuredError
 from paramreuse.papers.rules.finding import Finding, Outcome
 from paramreuse.verdict import ROUNDING
+
+Array = NDArray[np.float64]
+
+FEWEST_SUBJECTS = 6
+"""Of fewer subjects a percentile bootstrap is too narrow: of 5 that all lie on one side by chance
+there are 2 in 32, which is above the 5 % that the intervals leave."""
+
+SATURATED = 0.9
+"""Mean share of the score from which on nearly everything is lost, and no more can be."""
+
+
+def require_subjects(number: int, what: str) -> None:
+    """Make sure that an interval rests on enough subjects.
+
+    Raises:
+        NotMeasuredError: It does not.
+    """
+    if number < FEWEST_SUBJECTS:
+        raise NotMeasuredError(
+            f"{what}: {number} subjects were scored, expected {FEWEST_SUBJECTS} or more for an "
+            "interval over subjects"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +99,59 @@ def estimate_gap(
     confidence: float,
     seed: int = 0,
 ) -> Estimate:
-    """Return the mean of first minus second, paired over the subjects that both have."""
+    """Return the mean of first minus second, paired over the subjects that both have.
+
+    Raises:
+        NotMeasuredError: These are too few.
+    """
     gaps = [value - second[subject] for subject, value in first.items() if subject in second]
+    require_subjects(len(gaps), "paired")
     return estimate_mean(gaps, confidence=confidence, seed=seed)
+
+
+def loses_more(
+    first: Mapping[Hashable, float],
+    second: Mapping[Hashable, float],
+    what: str,
+    *,
+    confidence: float,
+    seed: int = 0,
+) -> Finding:
+    """Tell whether a larger share of the score is lost at first than at second.
+
+    Args:
+        first: Share of its own baseline that each subject loses.
+        second: Likewise.
+        what: What is compared, for the reader.
+        confidence: Coverage of the interval.
+        seed: Seed of the resampling.
+
+    Returns:
+        It cannot be told where both lose nearly everything.
+
+    Raises:
+        NotMeasuredError: Too few subjects have both.
+    """
+    gap = estimate_gap(first, second, confidence=confidence, seed=seed)
+    means = [fmean(side[s] for s in first.keys() & second.keys()) for side in (first, second)]
+    found = gap.above_zero(f"share of the score lost, {what}")
+    numbers = f"{found.numbers} ({means[0]:.3f} against {means[1]:.3f})"
+    if min(means) >= SATURATED - ROUNDING:
+        reason = f"{what}: both lose nearly all of the score, which cannot rank them"
+        return Finding(Outcome.CANNOT_TELL, numbers, reason)
+    return replace(found, numbers=numbers)
+
+
+def estimate_table(table: Array, *, confidence: float) -> Estimate:
+    """Return the mean of a table, with its interval over rows and columns, both resampled.
+
+    Args:
+        table: One row per repetition and one column per subject, at least one of each.
+        confidence: Coverage of the interval.
+    """
+    rng = np.random.default_rng(0)
+    rows, columns = (rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n for n in table.shape)
+    means = ((rows @ table) * columns).sum(axis=1)
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return Estimate(float(table.mean()), float(low), float(high))

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from paramreuse.errors import ParamReuseError
-
 
 class Outcome(StrEnum):
     """What became of a claim."""
@@ -16,10 +14,6 @@ class Outcome(StrEnum):
     """They do not meet it, also at the favourable ends."""
     CANNOT_TELL = "cannot tell"
     """An interval leaves it open, or something was not measured."""
-
-
-class NotMeasuredError(ParamReuseError):
-    """A rule needs something that was not measured; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import hypergeom
 
-from paramreuse.papers.evidence import Evidence
+from paramreuse.papers.evidence import Evidence, NotMeasuredError
 from paramreuse.papers.rules.arms import kernel_sweep_of, kernels_of, pspnet_arm
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.counting import possible_words
-from paramreuse.papers.rules.finding import Finding, NotMeasuredError, Outcome
+from paramreuse.papers.rules.finding import Finding, Outcome
 from paramreuse.swaps import Swap
 from paramreuse.verdict import Word
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from paramreuse.intervals import resampled_means
-from paramreuse.papers.evidence import Arm, Evidence
+from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.rules.arms import (
     biased_pspnet_arm,
     drops_of,
@@ -15,14 +15,21 @@ from paramreuse.papers.rules.arms import (
     kernels_of,
     mean_by_subject,
     pspnet_arm,
+    shares_lost,
     swaps_of,
     sweep_of,
     unet_arm,
 )
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.counting import count_reusable
-from paramreuse.papers.rules.estimate import Estimate, estimate_gap, estimate_mean
-from paramreuse.papers.rules.finding import Finding, NotMeasuredError, Outcome, all_of
+from paramreuse.papers.rules.estimate import (
+    Estimate,
+    estimate_gap,
+    estimate_mean,
+    loses_more,
+    require_subjects,
+)
+from paramreuse.papers.rules.finding import Finding, Outcome, all_of
 
 Array = NDArray[np.float64]
 
@@ -55,6 +62,7 @@ def _first_mean_costs(network: str, arm: Arm, _: Condition) -> list[Finding]:
     if not first:
         raise NotMeasuredError(f"the arm {arm.name} has no swap of RM 1")
     beyond = [drop - arm.tolerance for drop in mean_by_subject(sweep, first).values()]
+    require_subjects(len(beyond), f"{network} RM 1")
     cost = estimate_mean(beyond, confidence=arm.confidence, seed=sweep.seed)
     return [cost.above_zero(f"{network} drop of RM 1 minus the tolerance")]
 
@@ -102,12 +110,14 @@ def _biases_are_reusable(network: str, arm: Arm, condition: Condition) -> list[F
 
 def _kernels_cost_most(network: str, arm: Arm, condition: Condition) -> list[Finding]:
     sweep, kernel_sweep = sweep_of(arm), kernel_sweep_of(arm, condition)
-    kernels = mean_by_subject(kernel_sweep, kernels_of(arm, kernel_sweep))
+    kernels = shares_lost(arm, kernel_sweep, kernels_of(arm, kernel_sweep))
     findings = []
     for kind in _OTHER_KINDS:
-        others = mean_by_subject(sweep, swaps_of(arm, sweep, kind))
-        gap = estimate_gap(kernels, others, confidence=arm.confidence, seed=sweep.seed)
-        findings.append(gap.above_zero(f"{network} mean drop of W minus {kind}"))
+        others = shares_lost(arm, sweep, swaps_of(arm, sweep, kind))
+        what = f"{network} W minus {kind}"
+        findings.append(
+            loses_more(kernels, others, what, confidence=arm.confidence, seed=sweep.seed)
+        )
     return findings
 
 
@@ -121,9 +131,10 @@ def deeper_means_matter_less(evidence: Evidence, condition: Condition) -> Findin
             f"the arm {arm.name} has swaps of RM at {len(swaps)} layers, too few to rank"
         )
     drops = drops_of(sweep, swaps)
-    drops = drops[np.isfinite(drops).all(axis=1)] if sweep.subjects else drops[:0]
+    drops = drops[np.isfinite(drops).all(axis=1)]
+    require_subjects(len(drops), "UNet RM")
     what = "UNet rank correlation of RM's drop with the layer"
-    if len(drops) and not np.ptp(drops.mean(axis=0).round(_DECIMALS)):
+    if not np.ptp(drops.mean(axis=0).round(_DECIMALS)):
         return Finding(Outcome.CANNOT_TELL, f"{what} not known", "every RM drops alike")
     layers = np.array([swap.anchor.layer for swap in swaps], dtype=np.float64)
     return _correlation(drops, layers, arm.confidence, sweep.seed).below_zero(what)
@@ -138,8 +149,6 @@ def _correlation(drops: Array, layers: Array, confidence: float, seed: int) -> E
         confidence: Coverage of the interval.
         seed: Seed of the resampling.
     """
-    if len(drops) < 2:
-        return Estimate(np.nan, np.nan, np.nan)
     value = float(_spearman(drops.mean(axis=0, keepdims=True), layers)[0])
     resampled = _spearman(resampled_means(drops, seed=seed), layers)
     tail = 50 * (1 - confidence)

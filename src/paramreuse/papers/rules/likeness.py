@@ -1,17 +1,24 @@
 """The rule about which sources are near the target: claim C8."""
 
+from collections.abc import Sequence
 from statistics import median
 
-from paramreuse.papers.evidence import Arm, Evidence
+from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.rules.arms import TARGET, pspnet_arm
 from paramreuse.papers.rules.condition import Condition
-from paramreuse.papers.rules.distances import kernel_distances, nearness_gap
-from paramreuse.papers.rules.finding import Finding, NotMeasuredError, Outcome
+from paramreuse.papers.rules.distances import (
+    NEARER,
+    kernel_distances,
+    nearness_gap,
+    rmse_words,
+)
+from paramreuse.papers.rules.estimate import Estimate
+from paramreuse.papers.rules.finding import Finding, Outcome
 from paramreuse.verdict import ROUNDING
 
 
 def likeness_does_not_predict(evidence: Evidence, condition: Condition) -> Finding:
-    """C8: some source that shares nothing is nearer than one that shares data or task."""
+    """C8: a source that shares nothing is nearer than one that does, or none that does is."""
     arm = pspnet_arm(evidence, condition.start)
     strangers, relatives = _by_likeness(arm)
     confidence = 1 - (1 - arm.confidence) / (len(strangers) * len(relatives))
@@ -25,14 +32,21 @@ def likeness_does_not_predict(evidence: Evidence, condition: Condition) -> Findi
     }
     medians = ", ".join(f"{name} {median(held.values()):.4g}" for name, held in distances.items())
     listed = ", ".join(f"{pair} {gap}" for pair, gap in gaps.items())
-    numbers = f"median RMSE {medians}; relative difference {listed}"
-    if any(gap.high < -ROUNDING for gap in gaps.values()):
-        return Finding(Outcome.HOLDS, numbers)
-    if all(gap.low > ROUNDING for gap in gaps.values()):
-        reason = "every source that shares data or task is nearer than every other"
-        return Finding(Outcome.DOES_NOT_HOLD, numbers, reason)
-    reason = "the layers do not say which of the sources is nearer"
-    return Finding(Outcome.CANNOT_TELL, numbers, reason)
+    numbers = f"median {rmse_words(condition)} {medians}; relative difference {listed}"
+    outcome, reason = _judge(list(gaps.values()))
+    return Finding(outcome, numbers, reason)
+
+
+def _judge(gaps: Sequence[Estimate]) -> tuple[Outcome, str]:
+    """Judge by how much each source that shares nothing is farther than each that shares one."""
+    if all(gap.low >= NEARER - ROUNDING for gap in gaps):
+        reason = f"every source that shares data or task is nearer than every other by {NEARER:.0%}"
+        return Outcome.DOES_NOT_HOLD, reason
+    a_stranger_is_nearer = any(gap.high <= ROUNDING - NEARER for gap in gaps)
+    no_relative_is_nearer = all(gap.high < NEARER - ROUNDING for gap in gaps)
+    if a_stranger_is_nearer or no_relative_is_nearer:
+        return Outcome.HOLDS, ""
+    return Outcome.CANNOT_TELL, "the layers leave open which of the sources are nearer"
 
 
 def _by_likeness(arm: Arm) -> tuple[list[str], list[str]]:

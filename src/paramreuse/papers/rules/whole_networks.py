@@ -1,21 +1,23 @@
 """Rules that compare whole networks by their kernels: claims C1, C6 and C10."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from statistics import median
 
+from paramreuse.outcomes import MEAN
 from paramreuse.papers.evidence import Arm, Evidence
 from paramreuse.papers.rules.arms import (
     kernel_sweep_of,
     kernels_of,
     lender_of,
-    mean_by_subject,
     pspnet_arm,
+    shares_lost,
     unet_arm,
 )
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.counting import Count, count_reusable
-from paramreuse.papers.rules.distances import kernel_distances
-from paramreuse.papers.rules.estimate import estimate_gap
+from paramreuse.papers.rules.distances import kernel_distances, rmse_words
+from paramreuse.papers.rules.estimate import loses_more
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
 from paramreuse.swaps import Swap
 from paramreuse.verdict import REUSABLE_SHARE
@@ -26,14 +28,19 @@ MAGNITUDE = 10
 
 def only_pspnet_is_reusable(evidence: Evidence, condition: Condition) -> Finding:
     """C1: at least half of PSPNet's kernels are reusable, fewer of UNet's."""
-    pspnet = _reusable_kernels(pspnet_arm(evidence, condition.start), condition)
-    unet = _reusable_kernels(unet_arm(evidence, condition.start), condition)
-    return all_of(
+    pspnet = pspnet_arm(evidence, condition.start)
+    unet = unet_arm(evidence, condition.start)
+    found = all_of(
         [
-            pspnet.share_at_least(REUSABLE_SHARE, "PSPNet kernels"),
-            unet.share_below(REUSABLE_SHARE, "UNet kernels"),
+            _reusable_kernels(pspnet, condition).share_at_least(REUSABLE_SHARE, "PSPNet kernels"),
+            _reusable_kernels(unet, condition).share_below(REUSABLE_SHARE, "UNet kernels"),
         ]
     )
+    baselines = ", ".join(
+        f"{name} {kernel_sweep_of(arm, condition).baseline_scores()[MEAN]:.3f}"
+        for name, arm in (("PSPNet", pspnet), ("UNet", unet))
+    )
+    return replace(found, numbers=f"baseline {baselines}; {found.numbers}")
 
 
 def _reusable_kernels(arm: Arm, condition: Condition) -> Count:
@@ -45,41 +52,38 @@ def unet_suffers_more(evidence: Evidence, condition: Condition) -> Finding:
     """C6: kernels cost UNet more than PSPNet, at RMSEs of the same order of magnitude."""
     unet = unet_arm(evidence, condition.start)
     pspnet = pspnet_arm(evidence, condition.start)
-    gap = estimate_gap(
-        _kernel_drops(unet, condition),
-        _kernel_drops(pspnet, condition),
+    loss = loses_more(
+        _kernel_losses(unet, condition),
+        _kernel_losses(pspnet, condition),
+        "UNet's kernels minus PSPNet's",
         confidence=unet.confidence,
         seed=kernel_sweep_of(unet, condition).seed,
     )
-    return all_of(
-        [
-            gap.above_zero("mean drop of UNet's kernels minus PSPNet's"),
-            _same_magnitude(unet, pspnet, condition),
-        ]
-    )
+    return all_of([loss, _same_magnitude(unet, pspnet, condition)])
 
 
 def _any_kernel(_: Swap) -> bool:
     return True
 
 
-def _kernel_drops(
+def _kernel_losses(
     arm: Arm, condition: Condition, counts: Callable[[Swap], bool] = _any_kernel
 ) -> dict[Hashable, float]:
     sweep = kernel_sweep_of(arm, condition)
-    return mean_by_subject(sweep, [swap for swap in kernels_of(arm, sweep) if counts(swap)])
+    return shares_lost(arm, sweep, [swap for swap in kernels_of(arm, sweep) if counts(swap)])
 
 
 def _same_magnitude(unet: Arm, pspnet: Arm, condition: Condition) -> Finding:
     ours = median(kernel_distances(unet, lender_of(unet), condition).values())
     theirs = median(kernel_distances(pspnet, lender_of(pspnet), condition).values())
-    numbers = f"median RMSE UNet {ours:.4g}, PSPNet {theirs:.4g}"
+    words = rmse_words(condition)
+    numbers = f"median {words} UNet {ours:.4g}, PSPNet {theirs:.4g}"
     if min(ours, theirs) == 0:
-        reason = "a median RMSE is 0, which has no order of magnitude"
+        reason = f"a median {words} is 0, which has no order of magnitude"
         return Finding(Outcome.CANNOT_TELL, numbers, reason)
     if max(ours, theirs) <= MAGNITUDE * min(ours, theirs):
         return Finding(Outcome.HOLDS, numbers)
-    reason = f"the median RMSEs differ by more than a factor of {MAGNITUDE}"
+    reason = f"the median {words}s differ by more than a factor of {MAGNITUDE}"
     return Finding(Outcome.DOES_NOT_HOLD, numbers, reason)
 
 
@@ -90,13 +94,14 @@ def short_connections_generalise(evidence: Evidence, condition: Condition) -> Fi
         plain = unet_arm(evidence, condition.start, long_skips=long_skips)
         residual = unet_arm(evidence, condition.start, residual=True, long_skips=long_skips)
         for which, counts in (("kernels", _any_kernel), ("same-feature kernels", _keeps_features)):
-            gap = estimate_gap(
-                _kernel_drops(plain, condition, counts),
-                _kernel_drops(residual, condition, counts),
+            loss = loses_more(
+                _kernel_losses(plain, condition, counts),
+                _kernel_losses(residual, condition, counts),
+                f"{form}, {which} of plain minus residual",
                 confidence=plain.confidence,
                 seed=kernel_sweep_of(plain, condition).seed,
             )
-            parts.append(gap.above_zero(f"{form}, {which}: mean drop of plain minus residual"))
+            parts.append(loss)
     return all_of(parts)
 
 
