@@ -56,6 +56,22 @@ class Residual(nn.Module):
         return self.relu(y + self.last(self.second(y)))
 
 
+class ResidualSkip(nn.Module):
+    """A long connection into a convolution to whose output a short one is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = Block(2, 3), Block(3, 2), Block(2, 4)
+        self.joint, self.norm = nn.Conv2d(5, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.head = nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        z = self.second(y)
+        joined = self.norm(self.joint(torch.cat((y, z), dim=1)))
+        return self.head(F.relu(joined + self.third(z)))
+
+
 class Pyramid(nn.Module):
     """Adaptive pools of several sizes, brought back to the input's size."""
 
@@ -113,7 +129,7 @@ def stack() -> nn.Module:
     return nn.Sequential(Block(2, 4), Block(4, 4, bias=False), nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
 
 
-NETWORKS = [stack, Skip, Residual, Pyramid, Twice, OtherLayers]
+NETWORKS = [stack, Skip, Residual, ResidualSkip, Pyramid, Twice, OtherLayers]
 
 
 def random_weights(model: nn.Module, seed: int) -> nn.Module:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import paramreuse.partial.capture
 from graph_networks import (
     OtherLayers,
+    Pyramid,
     Residual,
     Skip,
     Twice,
@@ -185,10 +186,11 @@ class Flat(nn.Module):
         y = self.conv(x).contiguous().view(number, -1)
         y = self.line(y).view(x.size(0), channels + 1, x.size()[-2] // 2, width // 2)
         y = F.interpolate(y, size=x.shape[2:], mode="nearest")
-        return y.reshape(len(y.shape) // 4 * number, 3, height, -1) + y.new_zeros(1).to(y.dtype)
+        return y.reshape(y.dim() // 4 * number, y.ndim - 1, height, -1) + y.new_zeros(1).to(y.dtype)
 
 
-def test_sizes_are_numbers_but_for_the_number_of_samples() -> None:
+def test_sizes_are_numbers_but_for_the_number_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paramreuse.partial.capture, "exported", refuse)
     target, source = random_weights(Flat(), 0), random_weights(Flat(), 1)
     state = source.state_dict()
     inputs = torch.randn(3, 2, 4, 4)
@@ -220,6 +222,27 @@ def test_a_graph_for_one_number_of_samples_serves_that_number_alone() -> None:
         assert_same_outputs(engine, target, batch, variants)
 
     assert [fitted.num_fixed for fitted in engine._fitted.values()] == [3, 2]
+
+
+class Containing(nn.Module):
+    """Attends with a layer of torch that holds another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(1, 2)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0].transpose(1, 2)
+
+
+def test_a_layer_that_holds_layers_is_exported_in_its_parts() -> None:
+    target, source = random_weights(Containing(), 0), random_weights(Containing(), 1)
+    inputs = torch.randn(2, 2, 4, 4)
+
+    with pytest.raises(CaptureError, match="layers of its own"):
+        traced(target, inputs)
+    assert assert_right(target, source, inputs) == ()
 
 
 class Rounded(nn.Module):
@@ -312,6 +335,33 @@ def test_every_swap_of_an_exported_graph_gives_what_a_full_pass_gives(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]
 ) -> None:
     monkeypatch.setattr(paramreuse.partial.capture, "traced", refuse)
+    target, state, inputs = pair(make)
+
+    assert_same_outputs(
+        PartialEngine(target, inputs), target, inputs, [{k: v} for k, v in state.items()]
+    )
+
+
+class Norms(nn.Module):
+    """Norms with an ``eps`` of their own, without weights, and of another number of axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(2, 3, 3, 2, 2, 2), nn.BatchNorm2d(3, eps=0.1)
+        self.plain, self.line = nn.BatchNorm1d(3, affine=False), nn.BatchNorm1d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.first(x)).relu()
+        return self.line(self.plain(y.flatten(2))).reshape(y.shape)
+
+
+@pytest.mark.parametrize(
+    "make", [stack, Skip, Residual, Pyramid, Twice, OtherLayers, Weighted, Sideways, Norms]
+)
+def test_every_swap_of_a_traced_graph_gives_what_a_full_pass_gives(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]
+) -> None:
+    monkeypatch.setattr(paramreuse.partial.capture, "exported", refuse)
     target, state, inputs = pair(make)
 
     assert_same_outputs(

@@ -1,7 +1,6 @@
 """From a model to a graph of calls with torch.fx: the model's own code, run once on stand-ins."""
 
 import copy
-import inspect
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -104,19 +103,9 @@ def _writes(model: nn.Module, node: fx.Node, kwargs: Mapping[str, Any]) -> bool:
     if node.op == "call_module":
         return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
     name = _name(node.target)
-    given = _named_arguments(node.target, node.args) | dict(kwargs)
-    if node.target in _WRITING or name.endswith("_") or given.get("out") is not None:
+    if node.target in _WRITING or name.endswith("_") or kwargs.get("out") is not None:
         raise CaptureError(f"the model writes to a value in place ({name})")
-    if given.get("inplace") and not kwargs.get("inplace"):
-        raise CaptureError(f"the model writes to a value in place ({name}), told by position")
-    return bool(kwargs.get("inplace"))
-
-
-def _named_arguments(function: Any, args: tuple[Any, ...]) -> dict[str, Any]:
-    try:
-        return dict(inspect.signature(function).bind_partial(*args).arguments)
-    except (TypeError, ValueError):  # a method, or a function of which Python knows no signature
-        return {}
+    return bool(kwargs.get("inplace"))  # torch.fx names every argument of torch.nn.functional
 
 
 def _name(target: object) -> str:
