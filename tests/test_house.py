@@ -43,7 +43,7 @@ HOMES_OF_LIBRARIES = {
     "safetensors": {"checkpoint"},
     "huggingface_hub": {"checkpoint"},
     "sqlite3": {"study"},
-    "pydantic": {"study"},
+    "pydantic": {"study", "papers"},
     "yaml": {"plan_file", "schedule_export", "study", "papers", "cli"},
 }
 """Which modules may import a library; the others work where it is not installed."""

@@ -212,6 +212,19 @@ def test_arms_with_the_same_images_read_them_once(tmp_path: Path) -> None:
     assert sorted(READ) == sorted([f"cine-{n:04d}" for n in range(4)] * 2)
 
 
+@pytest.mark.slow
+def test_images_that_no_model_sees_may_differ(tmp_path: Path) -> None:
+    noted = PHANTOM | {"reader": "test_protocol:read_by_root", "root": str(tmp_path / "3")}
+    study = written(tmp_path, data={"A": PHANTOM, "unused": noted})
+    out = tmp_path / "out"
+    for arm, root in (("unet-shared", "3"), ("unet-independent", "4")):
+        roots = {"unused": str(tmp_path / root)}
+        protocol = read_protocol(study, profile="first", roots=roots)
+        run_protocol(protocol, out, only=[arm], until="data")
+
+    assert report_protocol(out).is_file()
+
+
 def test_an_unknown_arm_is_named(tmp_path: Path) -> None:
     protocol = read_protocol(written(tmp_path), profile="first")
 

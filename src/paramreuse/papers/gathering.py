@@ -36,13 +36,15 @@ def gather(folder: Path, arms: Sequence[str], *, name: str, profile: str) -> Evi
 
 
 def _check_images(folder: Path, arms: Sequence[str]) -> None:
-    """Refuse arms that read other images under the same description, as from another root."""
+    """Refuse arms whose models saw other images under the same description, as from another root."""
     known: dict[str, tuple[str, str]] = {}
     for arm in arms:
-        study = lasting(read_run(folder / arm))
+        held = read_run(folder / arm)
+        study = lasting(held)
+        used = {model.data for model in held.models.values()}
         store = Store(folder / arm / "results.sqlite")
         try:
-            digests = {name: store.fact(f"images/{name}") for name in study["data"]}
+            digests = {name: store.fact(f"images/{name}") for name in sorted(used)}
         finally:
             store.close()
         for name, digest in digests.items():
