@@ -15,7 +15,7 @@ from paramreuse.cli import main
 from paramreuse.data.phantom import read_phantom
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.distance import rmse
-from paramreuse.errors import StudyError
+from paramreuse.errors import DataError, StudyError
 from paramreuse.papers.gathering import gather
 from paramreuse.papers.protocol import (
     has_arms,
@@ -25,6 +25,8 @@ from paramreuse.papers.protocol import (
     report_protocol,
     run_protocol,
 )
+from paramreuse.study.run import STAGES
+from paramreuse.study.run_folder import read_run
 from study_samples import PHANTOM
 
 ARMS = {
@@ -223,6 +225,37 @@ def test_images_that_no_model_sees_may_differ(tmp_path: Path) -> None:
         run_protocol(protocol, out, only=[arm], until="data")
 
     assert report_protocol(out).is_file()
+
+
+@pytest.mark.slow
+def test_an_interrupted_arm_can_be_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(STAGES, "train", interrupt)
+    out = tmp_path / "out"
+
+    with pytest.raises(KeyboardInterrupt):
+        run_protocol(read_protocol(written(tmp_path), profile="first"), out)
+
+    assert outcome_of(out)["arms"] == ["unet-shared"]
+
+
+def test_a_refused_study_leaves_no_folder(tmp_path: Path) -> None:
+    study = written(tmp_path, data={"A": PHANTOM | {"train": 99}})
+
+    with pytest.raises(DataError, match=r"data\.A"):
+        run_protocol(read_protocol(study, profile="first"), tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_of_arms_is_no_run_folder_and_says_where_they_are(ran: Path) -> None:
+    with pytest.raises(StudyError, match=r"holds several arms.*'unet-independent', 'unet-shared'"):
+        read_run(ran)
 
 
 def test_an_unknown_arm_is_named(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ AE = {"data": "cine", "task": "autoencoder"}
             {"data": {"cine": PHANTOM | {"raeder": "acdc"}}},
             "unknown key 'data.cine.raeder' in 'study.yaml': did you mean 'reader'?",
         ),
+        ({"armz": {}}, "unknown key 'armz' in 'study.yaml': did you mean 'arms'?"),
         ({"sweep": {"xyz": 1}}, r"unknown key 'sweep.xyz'.*: known keys: \['batch_size', "),
         (
             {"data": {"cine": PHANTOM | {"train": -1}}},

@@ -36,7 +36,7 @@ def gather(folder: Path, arms: Sequence[str], *, name: str, profile: str) -> Evi
 
 
 def _check_images(folder: Path, arms: Sequence[str]) -> None:
-    """Refuse arms whose models saw other images under the same description, as from another root."""
+    """Refuse arms whose models saw other images under one description, as from another root."""
     known: dict[str, tuple[str, str]] = {}
     for arm in arms:
         held = read_run(folder / arm)

@@ -109,16 +109,20 @@ def run_protocol(  # noqa: PLR0913 - those of run_study, and which arms
     shelf = Shelf()
     for number, (name, study) in enumerate(chosen.items(), start=1):
         says.say("arm", f"{name} ({number} of {len(chosen)})")
-        run_study(
-            study,
-            path / ARMS / name,
-            until=until,
-            device=device,
-            talk=talk,
-            logger=logger,
-            shelf=shelf,
-        )
-        _note(path, protocol)
+        try:
+            run_study(
+                study,
+                path / ARMS / name,
+                until=until,
+                device=device,
+                talk=talk,
+                logger=logger,
+                shelf=shelf,
+            )
+        finally:
+            # Interrupted or not: what is there can be reported. Refused, nothing is there.
+            if path.is_dir():
+                _note(path, protocol)
     if not only and until in (None, list(STAGES)[-1]):
         says.say("results", str(report_protocol(path)))
     return path

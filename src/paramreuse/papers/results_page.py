@@ -54,7 +54,11 @@ _FOLDED = ("rules", "claim-numbers", "shares", "distances")
 
 _ABOUT_CLAIMS = (
     "Each claim of the papers, judged by its rule under each condition: holds, does not "
-    "hold, or cannot tell. Empty: the condition makes no difference to the rule."
+    "hold, or cannot tell (the numbers below say why). Empty: the condition makes no difference to "
+    "the rule. Shared, independent: whether all models began from the same weights. Control: what "
+    "shuffled values do as well is not reusable. Relative: RMSE over the size of both tensors. "
+    "Recalibrated: BatchNorm statistics recomputed after each swap. Swaps are those from the "
+    "first source of an arm."
 )
 _ABOUT_TABLES = (
     "Dice per class on the validation subjects. The columns called paper hold what the papers "
@@ -108,7 +112,7 @@ def write_results(
     drawings = {name: svg_text(draw(frame), _short(name)) for name, frame in figures.frames.items()}
     frames = _own_frames(evidence, claim_rows, claim_number_rows) | dict(tables.frames)
     content = ResultsContent(
-        f"The papers' protocol: {evidence.name}",
+        f"What the arms of {evidence.name} show",
         {"profile": evidence.profile or "none", "paramreuse": __version__}
         | {name: str(value) for name, value in (provenance or {}).items()},
         (

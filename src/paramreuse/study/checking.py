@@ -16,6 +16,7 @@ from paramreuse.study.config import (
     SweepSpec,
     TransferSpec,
 )
+from paramreuse.study.variants import ARMS, PROFILES
 
 
 def check_study(content: Mapping[str, Any], *, where: str) -> Study:
@@ -64,4 +65,6 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
 
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     section = _SECTIONS.get(str(place[0])) if place else Study
+    if section is Study:
+        return sorted([*Study.model_fields, ARMS, PROFILES])
     return sorted((section or Study).model_fields)

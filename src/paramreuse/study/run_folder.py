@@ -18,6 +18,13 @@ def read_run(folder: str | os.PathLike[str]) -> Study:
         StudyError: The folder is not there, or is no run folder.
     """
     path = Path(folder) / "study.yaml"
+    arms = path.parent / "arms"
+    if not path.is_file() and arms.is_dir():
+        names = sorted(item.name for item in arms.iterdir())
+        raise StudyError(
+            f"{os.fspath(folder)!r} holds several arms, each a run folder of its own: name one of "
+            f"them, {arms!s}/ and one of {names}"
+        )
     if not path.is_file() or not (path.parent / "results.sqlite").is_file():
         raise StudyError(
             f"{os.fspath(folder)!r} is not a run folder: expected study.yaml and results.sqlite in "
