@@ -151,7 +151,7 @@ class JointSwaps:
                 self.rounding = max(self.rounding, off)
                 self._compared.add(touched)
         except (CaptureError, *RUN_ERRORS) as error:
-            self.reason = str(error)
+            self.reason = str(error).partition("\n")[0]
             return None
         return outputs
 
