@@ -1,6 +1,7 @@
 """From a model to a graph: the same one whichever way, and never one that gives other outputs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from paramreuse.partial import PartialEngine, partial_engine
 from paramreuse.partial.convolution import ConvNode
 from paramreuse.partial.exported import exported
 from paramreuse.partial.fusion import fused
-from paramreuse.partial.graph import Graph
+from paramreuse.partial.graph import Call, Graph, Key
 from paramreuse.partial.operations import CaptureError
 from paramreuse.partial.traced import traced
 
@@ -72,6 +73,41 @@ def test_the_papers_networks_do_not_wait_for_torch_export(
     monkeypatch.setattr(paramreuse.partial.capture, "exported", refuse)
 
     PartialEngine(make(width=4).eval(), torch.randn(2, 1, 32, 32))
+
+
+def with_a_constant(model: nn.Module, example: Tensor) -> Graph:
+    """Return a graph into which the value of the first weight was written as a constant."""
+    graph = traced(model, example)
+    key = next(iter(graph.tensors))
+    twin = {f"{key} as it was": graph.tensors[key].clone()}
+    nodes = [Call(n.op, tuple(renamed(a, key) for a in n.args), n.kwargs) for n in graph.nodes]
+    return replace(graph, nodes=tuple(nodes), tensors={**graph.tensors, **twin})
+
+
+def renamed(argument: object, key: str) -> object:
+    return Key(f"{key} as it was") if argument == Key(key) else argument
+
+
+@pytest.mark.parametrize(
+    ("tracer", "reason"),
+    [
+        (with_a_constant, "its graph with other tensors is off by"),
+        (lambda _, x: traced(random_weights(Skip(), 5), x), "its graph is off by"),
+        (lambda _, x: traced(stack().eval(), x[:, :1]), "expected input"),
+    ],
+    ids=["a constant", "another model", "another size"],
+)
+def test_a_graph_that_gives_other_outputs_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tracer: Callable[[nn.Module, Tensor], Graph], reason: str
+) -> None:
+    monkeypatch.setattr(paramreuse.partial.capture, "traced", tracer)
+    monkeypatch.setattr(paramreuse.partial.capture, "exported", refuse)
+    target, _, inputs = pair(Skip)
+
+    engine = partial_engine(target, inputs)
+
+    assert isinstance(engine, FullEngine)
+    assert reason in engine.notes[0]
 
 
 class Written(nn.Module):
