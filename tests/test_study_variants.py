@@ -97,9 +97,7 @@ def test_a_profile_cannot_add_an_arm(tmp_path: Path) -> None:
     profiles = {"small": {"arms": {"unet-shred": {"seed": 1}}}}
     path = written(tmp_path, arms={"unet-shared": {}}, profiles=profiles)
 
-    with pytest.raises(
-        StudyError, match=r"the arm 'unet-shred'.*\['unet-shared'\]"
-    ):
+    with pytest.raises(StudyError, match=r"the arm 'unet-shred'.*\['unet-shared'\]"):
         read_arms(path, profile="small")
 
 
