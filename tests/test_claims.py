@@ -239,6 +239,17 @@ def test_words_rest_on_the_arms_tolerance_and_confidence() -> None:
     assert words(tolerance=0.06) == [{Word.REUSABLE}]
 
 
+def test_a_drop_as_large_as_the_tolerance_is_reusable() -> None:
+    # 0.75 - (0.75 - 0.02) is a little more than 0.02 in float64.
+    arm = made_up_arm("unet", {"W 1": 0.02, "W 2": 0.0201})
+    sweep = arm.sweeps["A2"]
+    assert sweep.drops("W 1")[0, -1] > arm.tolerance
+
+    words = possible_words(arm, sweep, swaps_of(arm, sweep, "W")[:2], Condition("shared"))
+
+    assert words == [{Word.REUSABLE}, {Word.NOT_REUSABLE}]
+
+
 def test_only_single_swaps_are_counted() -> None:
     arm = made_up_arm("unet", {"W": LARGE})
     sweep = arm.sweeps["A2"]

@@ -18,6 +18,7 @@ from made_up_arms import (
     transfer_scores,
 )
 from paramreuse.papers.evidence import Arm, Role, TransferScore
+from paramreuse.papers.rules.distances import nearness_gap
 
 SOURCES = ("A2", "B1", "B2")
 """Same data, same task, neither."""
@@ -65,6 +66,15 @@ def test_c8_asks_for_a_near_source_that_shares_nothing(
     rmses: dict[str, Rmse], expected: str
 ) -> None:
     assert outcome("C8", arm_of(rmses)) == expected
+
+
+def test_a_layer_that_is_the_same_in_all_models_tells_nothing_apart() -> None:
+    # The mean of 0 and four times (0.1 - 0.2) / 0.2.
+    gap = nearness_gap(
+        dict(enumerate([0.0, *[0.1] * 4])), dict(enumerate([0.0, *[0.2] * 4])), confidence=0.95
+    )
+
+    assert gap.value == pytest.approx(-0.4)
 
 
 def test_c8_gives_medians_and_differences() -> None:
