@@ -1,7 +1,7 @@
 """How the outputs of a swapped network are computed: the interface, and plain forward passes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +69,41 @@ class FullEngine:
 
     def settled(self, variant: Mapping[str, Tensor]) -> Tensor:
         """Run the target with one variant in place."""
-        output: Tensor = functional_call(self._model, dict(variant), (self._inputs,))
+        output: Tensor = run_with(self._model, variant, self._inputs)
         return output
 
     def fitting(self, inputs: Tensor) -> int:
         """Take every batch as it comes."""
         return len(inputs)
+
+
+def run_with(model: nn.Module, tensors: Mapping[str, Tensor], inputs: Tensor | None) -> Any:
+    """Run a model with other tensors in some places, and leave it as it was.
+
+    A tensor that several modules hold is replaced in all of them. A module that is registered under
+    several names is one place: replaced once for each name, it would keep the second-last tensor.
+
+    Args:
+        model: Network, left as it was.
+        tensors: What to put in, by state-dict key.
+        inputs: What to run it on.
+    """
+    places = _places(model)
+    variant = {name: value for key, value in tensors.items() for name in places.get(key, (key,))}
+    return functional_call(model, variant, (inputs,), tie_weights=False)
+
+
+def _places(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return, for every key, one name of each module and attribute that holds the same tensor."""
+    holders: dict[int, dict[tuple[int, str], str]] = {}
+    keys: dict[str, int] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                name = f"{path}.{attribute}".lstrip(".")
+                holders.setdefault(id(tensor), {}).setdefault((id(module), attribute), name)
+                keys[name] = id(tensor)
+    return {key: tuple(holders[held].values()) for key, held in keys.items()}
 
 
 def checked_output(output: object) -> Tensor:

@@ -196,14 +196,16 @@ def finish(
     z: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, *, relu: bool
 ) -> Tensor:
     """Return ``relu(scale * z + shift + residual)`` from a raw convolution, which is kept."""
-    assert shift is not None  # else the raw convolution is all there is, and nobody keeps it
-    if scale is None:
-        y = z + _by_channel(shift)
-    else:
+    y = z
+    if scale is not None and shift is not None:
         y = torch.addcmul(_by_channel(shift), z, _by_channel(scale))
+    elif shift is not None:
+        y = z + _by_channel(shift)
     if residual is not None:
-        y.add_(residual)
-    return y.relu_() if relu else y
+        y = y + residual if y is z else y.add_(residual)
+    if not relu:
+        return y
+    return torch.relu(y) if y is z else y.relu_()
 
 
 def _by_channel(values: Tensor) -> Tensor:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from paramreuse.engine import checked_output
+from paramreuse.engine import checked_output, run_with
 from paramreuse.partial.capture import capture
 from paramreuse.partial.execution import Footprint, Network
 from paramreuse.partial.fusion import fused
@@ -91,8 +90,11 @@ class FittedNetwork:
         footprint = Footprint()
         self.variants_at_once = 1
         number = 1 if self.num_fixed is None else self.num_fixed
-        with torch.no_grad():
-            network.clean_pass(inputs[:number], footprint)
+        try:
+            with torch.no_grad():
+                network.clean_pass(inputs[:number], footprint)
+        except RUN_ERRORS as error:
+            raise CaptureError(f"its graph does not run on {number} sample(s): {error}") from error
         sizes = {slot: size // number for slot, size in footprint.slot_bytes.items()}
         self._peak_bytes = footprint.peak_bytes // number
         self._sample_bytes = sum(sizes.get(slot, 0) for slot in slots)
@@ -185,7 +187,7 @@ def _check(model: nn.Module, graph: Graph, network: Network, inputs: Tensor) -> 
     ):
         try:
             with torch.no_grad():
-                wanted = checked_output(functional_call(model, tensors, (x,)))
+                wanted = checked_output(run_with(model, tensors, x))
                 off = difference(trial.clean_pass(x)[0], wanted)
         except RUN_ERRORS as error:
             raise CaptureError(f"its {what} does not run: {error}") from error
@@ -200,4 +202,6 @@ def _nudged(tensor: Tensor) -> Tensor:
     pattern = torch.arange(_PATTERN, device=tensor.device, dtype=torch.float64).cos()
     repeats = -(-tensor.numel() // _PATTERN)
     waves = (1 + 0.05 * pattern).to(tensor.dtype).repeat(repeats)[: tensor.numel()]
-    return tensor * waves.view(tensor.shape)
+    moved = tensor * waves.view(tensor.shape)
+    # A zero would stay, and hide whatever is behind it.
+    return torch.where(tensor == 0, waves.abs().view(tensor.shape) / 2, moved)

@@ -45,6 +45,12 @@ def traced(model: nn.Module, example: Tensor) -> Graph:
     Raises:
         CaptureError: The model does what the graph cannot hold.
     """
+    # What forward keeps on its module stays on the copy; the tensors are the model's own.
+    own = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    try:
+        model = copy.deepcopy(model, own)
+    except Exception as error:
+        raise CaptureError(f"it cannot be copied: {error}") from error
     graph = _Tracer(model).trace(model)
     tensors, canonical = tensors_by_key(model)
     nodes: list[Call] = [Call(same)]

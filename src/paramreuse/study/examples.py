@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from torch.func import functional_call
 
+from paramreuse.engine import run_with
 from paramreuse.lending import lend
 from paramreuse.outcomes import Sweep
 from paramreuse.report.contents import ExampleImage
@@ -43,7 +43,7 @@ def example_images(job: Job) -> tuple[ExampleImage, ...]:
             tensors = {
                 site.key: lent[site.key].to(inputs.device, torch.float32) for site in swap.sites
             }
-            outputs = functional_call(target, tensors, (inputs,))
+            outputs = run_with(target, tensors, inputs)
             predictions[f"{word} swap: {swap.name} of {name}"] = outputs.argmax(1).cpu()
     return tuple(
         ExampleImage(
