@@ -26,6 +26,7 @@ from paramreuse.partial import PartialEngine, partial_engine
 from paramreuse.partial.capture import capture
 from paramreuse.partial.convolution import ConvNode, Geometry, Norm, scale_and_shift
 from paramreuse.partial.execution import Network
+from paramreuse.partial.fitted import difference
 from paramreuse.partial.fusion import fused
 from paramreuse.partial.graph import dependent_nodes
 from paramreuse.partial.schedule import RAW, inputs_of, make_schedule
@@ -285,10 +286,61 @@ def test_what_does_not_fit_is_recomputed(limit_gb: float) -> None:
     assert_same_outputs(engine, target, inputs, [{k: v} for k, v in state.items()])
 
 
+def test_the_largest_values_are_dropped_first() -> None:
+    target, _, inputs = pair(Skip)
+    held = []
+    for limit_gb in (1e-6, 5e-5, None):
+        engine = PartialEngine(target, inputs[:1], memory_limit_gb=limit_gb)
+        engine.baseline(inputs[:1])
+        held.append(engine._chunks[0].kept)
+
+    # Under a thousand bytes nothing but the image is kept, and without a limit everything; between
+    # the two what is kept is smaller than what is not.
+    assert set(held[0]) == {(0, None)}
+    dropped = [held[2][slot].nbytes for slot in held[2].keys() - held[1].keys()]
+    assert 0 < len(dropped) < len(held[2]) - 1
+    assert max(held[1][slot].nbytes for slot in held[1]) <= min(dropped)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_batch_in_several_pieces(monkeypatch: pytest.MonkeyPatch, num_threads: int) -> None:
+    monkeypatch.setattr(paramreuse.partial.fitted, "_CACHE_BYTES", 1)  # one sample at a time
+    target, state, inputs = pair(Skip)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        variants = [{k: v} for k, v in state.items()]
+        assert_same_outputs(PartialEngine(target, inputs), target, inputs, variants)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_inputs_that_want_a_gradient_get_none() -> None:
+    _, state, inputs = pair(Skip)
+    wanting = inputs.clone().requires_grad_()
+    engine = engine_of(Skip)
+    engine.baseline(wanting)
+
+    assert not any(output.requires_grad for output in engine.swapped([dict(state)]))
+
+
+def test_differences_by_hand() -> None:
+    nan, inf = torch.nan, torch.inf
+    reference = torch.tensor([1.0, -4.0, nan, inf])
+
+    assert difference(torch.tensor([1.0, -4.0, nan, inf]), reference) == 0.0
+    assert difference(torch.tensor([1.5, -4.0, nan, inf]), reference) == 0.5 / 4
+    # A value that is missing is no small difference.
+    assert difference(torch.tensor([1.0, nan, nan, inf]), reference) == inf
+    assert difference(torch.tensor([1.0, -4.0, 0.0, inf]), reference) == inf
+    assert difference(reference[:3], reference) == inf
+    assert difference(reference.double(), reference) == inf
+
+
 def test_a_sweep_under_a_memory_limit_gives_the_same_scores() -> None:
     target, state, inputs = pair(Skip)
     labels = torch.randint(0, 3, (3, 8, 8), generator=torch.Generator().manual_seed(3))
-    batches = [(inputs, labels, ["a", "b", "a"])]
+    batches = [(inputs, labels, ["a", "a", "b"])]
 
     frames = [
         sweep_sites(target, state, batches, Dice(3), engine=engine, memory_limit_gb=limit).frame()

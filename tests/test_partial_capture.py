@@ -391,8 +391,22 @@ class Norms(nn.Module):
         return self.line(self.plain(y.flatten(2))).reshape(y.shape)
 
 
+class Shared(nn.Module):
+    """Uses a convolution's output before and after what could be fused with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)
+        self.last = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        z = self.norm(y)
+        return self.last(F.relu(z) + z + y)
+
+
 @pytest.mark.parametrize(
-    "make", [stack, Skip, Residual, Pyramid, Twice, OtherLayers, Weighted, Sideways, Norms]
+    "make", [stack, Skip, Residual, Pyramid, Twice, OtherLayers, Weighted, Sideways, Norms, Shared]
 )
 def test_every_swap_of_a_traced_graph_gives_what_a_full_pass_gives(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]

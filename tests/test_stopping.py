@@ -5,9 +5,16 @@ import pytest
 import torch
 from torch import nn
 
+import paramreuse.sweep
 from paramreuse.errors import ScoreError
 from paramreuse.scores import Dice
-from paramreuse.stopping import Side, StoppingRule, is_certainly_above, likely_side
+from paramreuse.stopping import (
+    Array,
+    Side,
+    StoppingRule,
+    is_certainly_above,
+    likely_side,
+)
 from paramreuse.sweep import sweep_sites
 from paramreuse.verdict import judge
 
@@ -126,6 +133,72 @@ def test_decided_swaps_free_the_machine_and_the_verdicts_stay() -> None:
     words = [[j.verdict for j in judge(sweep).judgements] for sweep in (everything, decided)]
     assert words[0] == words[1]
     np.testing.assert_array_equal(decided.baseline, everything.baseline)
+
+
+def _shifted(bias: float) -> nn.Module:
+    """Return a model that differs from ``_one_weight(1.0)`` in what it adds to class 1."""
+    model = _one_weight(1.0)
+    with torch.no_grad():
+        model[0].bias[1] = bias  # type: ignore[index, operator]
+    return model
+
+
+def _subjects_seen(controls: dict[str, nn.Module]) -> dict[str, int]:
+    """Return how many of 40 subjects the swap of the bias saw, by replacement."""
+    target, source = _one_weight(1.0), _shifted(1e-9)
+    sweep = sweep_sites(
+        target,
+        source,
+        _batches(40),
+        Dice(2),
+        controls=controls,
+        stop="decided",
+        exclude=["0.weight"],
+    )
+    frame = sweep.frame().query("`class` == 'mean'")
+    return dict(zip(frame["replacement"], frame["subjects"], strict=True))
+
+
+def test_a_control_goes_on_as_long_as_it_may_change_the_verdict() -> None:
+    # The source passes at the first look. Whether the control does, which would make the swap
+    # indifferent, is open for longer: its mean drop is close to the tolerance.
+    seen = _subjects_seen({"near": _shifted(0.02)})
+
+    assert seen["source"] == 8
+    assert seen["near"] > 8
+
+
+def test_a_control_that_passes_ends_the_others() -> None:
+    seen = _subjects_seen({"near": _shifted(0.02), "same": _shifted(2e-9)})
+
+    # Source and one control pass: indifferent, whatever the other control does.
+    assert seen == {"source": 8, "near": 8, "same": 8}
+
+
+def test_every_look_is_asked_once_and_told_of_all_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, list[float], int]] = []
+
+    class Recording(StoppingRule):
+        def side(self, drops: Array, baselines_unseen: Array, *, num_looks: int) -> Side:
+            asked.append((len(drops), sorted(baselines_unseen), num_looks))
+            return Side.OPEN
+
+    monkeypatch.setattr(paramreuse.sweep, "StoppingRule", Recording)
+    # Every subject has two batches of two samples, and is seen whole before it counts.
+    batches = [(torch.cat([x, -x]), torch.cat([y, y]), [*ids, *ids]) for x, y, ids in _batches(14)]
+    batches = [
+        (x[i : i + 1], y[i : i + 1], ids[i : i + 1]) for x, y, ids in batches for i in range(len(x))
+    ]
+
+    sweep = sweep_sites(
+        _one_weight(1.0), _one_weight(-1.0), batches, Dice(2), controls=(), stop="decided"
+    )
+
+    means = sweep.baseline[:, 1]
+    assert [(number, looks) for number, _, looks in asked] == [(8, 2), (8, 2), (12, 2), (12, 2)]
+    order = list(np.random.default_rng(0).permutation(14))
+    for number, unseen, _ in asked:
+        assert unseen == sorted(means[order[number:]])
 
 
 def test_progress_ends_at_the_total_when_stopped_early() -> None:
