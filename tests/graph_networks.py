@@ -72,6 +72,20 @@ class ResidualSkip(nn.Module):
         return self.head(F.relu(joined + self.third(z)))
 
 
+class Bare(nn.Module):
+    """Adds to a convolution that has neither bias nor norm: its bare output is the clean one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4)
+        self.way = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.short, self.head = nn.Conv2d(4, 4, 1, bias=False), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm(self.stem(x)))
+        return self.head(F.relu(self.way(y) + self.short(y)))
+
+
 class Pyramid(nn.Module):
     """Adaptive pools of several sizes, brought back to the input's size."""
 
@@ -129,7 +143,7 @@ def stack() -> nn.Module:
     return nn.Sequential(Block(2, 4), Block(4, 4, bias=False), nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
 
 
-NETWORKS = [stack, Skip, Residual, ResidualSkip, Pyramid, Twice, OtherLayers]
+NETWORKS = [stack, Skip, Residual, ResidualSkip, Bare, Pyramid, Twice, OtherLayers]
 
 
 def random_weights(model: nn.Module, seed: int) -> nn.Module:

@@ -161,15 +161,15 @@ def _subjects_seen(controls: dict[str, nn.Module]) -> dict[str, int]:
 
 def test_a_control_goes_on_as_long_as_it_may_change_the_verdict() -> None:
     # The source passes at the first look. Whether the control does, which would make the swap
-    # indifferent, is open for longer: its mean drop is close to the tolerance.
-    seen = _subjects_seen({"near": _shifted(0.02)})
+    # indifferent, is open for longer: its mean drop over all 40 is 0.0207.
+    seen = _subjects_seen({"near": _shifted(0.05)})
 
     assert seen["source"] == 8
     assert seen["near"] > 8
 
 
 def test_a_control_that_passes_ends_the_others() -> None:
-    seen = _subjects_seen({"near": _shifted(0.02), "same": _shifted(2e-9)})
+    seen = _subjects_seen({"near": _shifted(0.05), "same": _shifted(2e-9)})
 
     # Source and one control pass: indifferent, whatever the other control does.
     assert seen == {"source": 8, "near": 8, "same": 8}
