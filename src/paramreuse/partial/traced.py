@@ -49,7 +49,7 @@ def traced(model: nn.Module, example: Tensor) -> Graph:
     own = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     try:
         model = copy.deepcopy(model, own)
-    except Exception as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, copy.Error) as error:
         raise CaptureError(f"it cannot be copied: {error}") from error
     graph = _Tracer(model).trace(model)
     tensors, canonical = tensors_by_key(model)
