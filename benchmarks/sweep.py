@@ -30,7 +30,7 @@ from paramreuse.partial.convolution import ConvNode
 from paramreuse.partial.graph import dependent_nodes
 from paramreuse.precision import float32_arithmetic
 from paramreuse.scores import Dice
-from paramreuse.sites import Site, match_sites
+from paramreuse.sites.matching import Site, match_sites
 from paramreuse.sweep import sweep_sites
 from paramreuse.verdict import judge
 

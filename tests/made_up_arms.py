@@ -14,7 +14,7 @@ from paramreuse.papers.claims import CLAIMS, judge_claim
 from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start, TransferScore
 from paramreuse.papers.rules.condition import CONDITIONS
 from paramreuse.papers.rules.finding import Finding
-from paramreuse.sites import Site, sites_of
+from paramreuse.sites.matching import Site, sites_of
 
 NUM_SUBJECTS = 6
 NONE, LARGE = 0.0, 0.25

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from paramreuse.layers import Kind
 from paramreuse.outcomes import Sweep
 from paramreuse.report.contents import ExampleImage, Histogram, ReportData, SourceReport
-from paramreuse.sites import Site, SkippedTensor
-from paramreuse.swaps import Swap, pair_swaps, prefix_swaps, single_swaps
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site, SkippedTensor
+from paramreuse.sites.swaps import Swap, pair_swaps, prefix_swaps, single_swaps
 
 # Drops of the mean foreground Dice per layer: PSPNet and an auto-encoder with the same start.
 SHARED = [

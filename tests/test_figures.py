@@ -23,7 +23,7 @@ from paramreuse.report.figures import (
     plot_sweep,
     plot_transfer,
 )
-from paramreuse.swaps import layer_swaps, single_swaps
+from paramreuse.sites.swaps import layer_swaps, single_swaps
 from paramreuse.verdict import judge
 from report_samples import (
     batchnorm_rows,

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 
 from paramreuse.errors import FrozenTensorMovedError, PlanError
 from paramreuse.freezing import frozen_keys
-from paramreuse.layers import Kind
 from paramreuse.plan import Action, Plan, PlanEntry
-from paramreuse.sites import Site
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site
 
 lightning = pytest.importorskip("lightning.pytorch")
 freeze_plan = pytest.importorskip("paramreuse.training.freeze_plan")

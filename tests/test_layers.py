@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError
-from paramreuse.layers import (
+from paramreuse.sites.layers import (
     Kind,
     LayerTensors,
     execution_order,

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError
-from paramreuse.lending import dtype_in, is_swappable, lend, shape_in, tensors_of
+from paramreuse.sites.lending import dtype_in, is_swappable, lend, shape_in, tensors_of
 
 VALUES = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}
 

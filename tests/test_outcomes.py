@@ -8,8 +8,8 @@ from made_up import kernel, made_up_sweep
 from paramreuse.intervals import bootstrap_interval
 from paramreuse.outcomes import Sweep
 from paramreuse.scores import Accuracy
-from paramreuse.sites import Site
-from paramreuse.swaps import Swap
+from paramreuse.sites.matching import Site
+from paramreuse.sites.swaps import Swap
 from paramreuse.sweep import sweep_sites
 from small_networks import small_batches, small_network
 

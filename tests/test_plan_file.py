@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paramreuse.errors import PlanError
-from paramreuse.layers import Kind
 from paramreuse.networks.pspnet import pspnet
 from paramreuse.plan import Action, Plan, PlanEntry, plan_leaving
 from paramreuse.plan_file import read_plan, write_plan
-from paramreuse.sites import Site, sites_of
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site, sites_of
 from small_networks import small_network
 
 PLAN = plan_leaving(sites_of(small_network()), ["W 1", "RM 2"], source="acdc-ae")

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, ScoreError, SiteMismatchError
-from paramreuse.layers import Kind
 from paramreuse.outcomes import Sweep
 from paramreuse.recalibrated_sweep import sweep_recalibrated
 from paramreuse.recalibration import recalibrated
 from paramreuse.scores import Accuracy, NegativeMSE
-from paramreuse.sites import match_sites
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import match_sites
 from paramreuse.sweep import sweep_sites
 from small_networks import FrozenBatchNorm2d, small_batches, small_network
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from paramreuse.errors import MissingExtraError, StudyError
-from paramreuse.layers import Kind
 from paramreuse.report import requirements
 from paramreuse.report.contents import ExampleImage, ReportData, SourceReport
 from paramreuse.report.page import render_page, write_report
 from paramreuse.report.payload import missing_parts, page_payload
 from paramreuse.report.pictures import picture_rows
 from paramreuse.report.plain_values import embedded_json, plain, table
-from paramreuse.sites import Site
-from paramreuse.swaps import pair_swaps, single_swaps
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site
+from paramreuse.sites.swaps import pair_swaps, single_swaps
 from paramreuse.verdict import judge
 from report_samples import (
     comparison_rows,

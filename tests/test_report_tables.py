@@ -4,15 +4,15 @@ import math
 
 import pytest
 
-from paramreuse.layers import Kind
 from paramreuse.report.curves import layer_places, sweep_curve
 from paramreuse.report.transfer_table import (
     student_interval,
     summarise_transfer,
     transfer_classes,
 )
-from paramreuse.sites import Site
-from paramreuse.swaps import layer_swaps, single_swaps
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site
+from paramreuse.sites.swaps import layer_swaps, single_swaps
 from report_samples import made_up_sweep, pspnet_sites, transfer_rows
 
 

@@ -5,10 +5,10 @@ import yaml
 from torch import nn
 
 from paramreuse.errors import PlanError
-from paramreuse.layers import Kind
 from paramreuse.plan import Action, Plan, PlanEntry
 from paramreuse.schedule_export import plan_to_schedule
-from paramreuse.sites import Site
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site
 
 
 class Module(nn.Module):

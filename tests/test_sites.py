@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.errors import ModelError, SiteMismatchError
-from paramreuse.layers import Kind, kinds_of_torch_layer
 from paramreuse.networks.pspnet import pspnet
 from paramreuse.networks.unet import unet
-from paramreuse.sites import (
+from paramreuse.sites.layers import Kind, kinds_of_torch_layer
+from paramreuse.sites.matching import (
     Site,
     compare_sites,
     match_sites,

@@ -14,9 +14,9 @@ from paramreuse.checkpoint import write_checkpoint
 from paramreuse.data.preparation import UNLABELLED, PreparedSet
 from paramreuse.errors import DataError
 from paramreuse.freezing import frozen_keys
-from paramreuse.layers import Kind
 from paramreuse.plan import Action, Plan, PlanEntry
-from paramreuse.sites import Site, match_sites
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site, match_sites
 from paramreuse.study import transfer_stage
 from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import Study

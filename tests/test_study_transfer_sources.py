@@ -13,7 +13,7 @@ from paramreuse.checkpoint import load_checkpoint, read_checkpoint, write_checkp
 from paramreuse.data.preparation import PreparedSet
 from paramreuse.errors import StudyError
 from paramreuse.plan import Action, Plan, PlanEntry
-from paramreuse.sites import sites_of
+from paramreuse.sites.matching import sites_of
 from paramreuse.study import transfer_stage
 from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import Study

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, SiteMismatchError
-from paramreuse.layers import Kind
 from paramreuse.networks.pspnet import pspnet
 from paramreuse.networks.unet import unet
-from paramreuse.sites import Site, sites_of
-from paramreuse.swaps import (
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site, sites_of
+from paramreuse.sites.swaps import (
     Replacements,
     Swap,
     is_identical,

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from paramreuse.errors import ModelError, ScoreError, SiteMismatchError
-from paramreuse.layers import Kind
 from paramreuse.outcomes import Sweep
 from paramreuse.scores import Accuracy, Dice, NegativeMSE
-from paramreuse.sites import Site, match_sites
-from paramreuse.swaps import make_swaps
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site, match_sites
+from paramreuse.sites.swaps import make_swaps
 from paramreuse.sweep import sweep_sites
 from small_networks import small_batches, small_network
 

@@ -13,7 +13,7 @@ from paramreuse.channel_trace import channel_groups
 from paramreuse.engine import FullEngine
 from paramreuse.networks import unet
 from paramreuse.partial import PartialEngine
-from paramreuse.sites import compare_sites, sites_of
+from paramreuse.sites.matching import compare_sites, sites_of
 from paramreuse.study.aligning import align_named
 
 FORMS = [

@@ -9,9 +9,9 @@ import pytest
 
 from made_up import kernel, made_up_sweep
 from paramreuse.errors import ScoreError
-from paramreuse.layers import Kind
-from paramreuse.sites import Site
-from paramreuse.swaps import Swap
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site
+from paramreuse.sites.swaps import Swap
 from paramreuse.verdict import Judgement, Verdict, Word, judge, share_curve
 
 NONE, SMALL, LARGE = [0.0] * 4, [0.25] * 4, [0.5] * 4

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         trainable_parameters,
         unfreeze_tensors,
     )
-    from paramreuse.layers import Kind
     from paramreuse.outcomes import Sweep
     from paramreuse.plan import (
         Action,
@@ -50,8 +49,9 @@ if TYPE_CHECKING:
     )
     from paramreuse.schedule_export import plan_to_schedule
     from paramreuse.scores import Accuracy, Dice, IoU, NegativeMSE, Score
-    from paramreuse.sites import Site, SiteMatch, compare_sites, match_sites, sites_of
-    from paramreuse.swaps import Swap, make_swaps
+    from paramreuse.sites.layers import Kind
+    from paramreuse.sites.matching import Site, SiteMatch, compare_sites, match_sites, sites_of
+    from paramreuse.sites.swaps import Swap, make_swaps
     from paramreuse.sweep import sweep_sites
     from paramreuse.training.freeze_plan import FreezePlan
     from paramreuse.verdict import Verdict, judge, share_curve
@@ -66,7 +66,7 @@ _HOMES = {
         *("check_frozen", "freeze_tensors", "frozen_keys"),
         *("trainable_parameters", "unfreeze_tensors"),
     ),
-    "layers": ("Kind",),
+    "sites.layers": ("Kind",),
     "outcomes": ("Sweep",),
     "plan": (
         *("Action", "Plan", "PlanEntry"),
@@ -80,8 +80,8 @@ _HOMES = {
     ),
     "schedule_export": ("plan_to_schedule",),
     "scores": ("Accuracy", "Dice", "IoU", "NegativeMSE", "Score"),
-    "sites": ("Site", "SiteMatch", "compare_sites", "match_sites", "sites_of"),
-    "swaps": ("Swap", "make_swaps"),
+    "sites.matching": ("Site", "SiteMatch", "compare_sites", "match_sites", "sites_of"),
+    "sites.swaps": ("Swap", "make_swaps"),
     "sweep": ("sweep_sites",),
     "training.freeze_plan": ("FreezePlan",),
     "verdict": ("Verdict", "judge", "share_curve"),

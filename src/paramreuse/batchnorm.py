@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError
-from paramreuse.layers import Kind, key_of
-from paramreuse.lending import Weights, lend, tensors_of
 from paramreuse.pair_sums import pair_sums
 from paramreuse.recalibration import recalibrated
-from paramreuse.sites import Site, compare_sites, require_sites, units_of
+from paramreuse.sites.layers import Kind, key_of
+from paramreuse.sites.lending import Weights, lend, tensors_of
+from paramreuse.sites.matching import Site, compare_sites, require_sites, units_of
 
 if TYPE_CHECKING:
     import pandas as pd

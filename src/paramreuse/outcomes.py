@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from paramreuse.intervals import bootstrap_interval
 from paramreuse.scores import subject_means
-from paramreuse.sites import SkippedTensor
-from paramreuse.swaps import SOURCE, Swap
+from paramreuse.sites.matching import SkippedTensor
+from paramreuse.sites.swaps import SOURCE, Swap
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from paramreuse.errors import PlanError
 from paramreuse.freezing import freeze_tensors
-from paramreuse.lending import Lent, Weights, is_swappable, lend, tensors_of
-from paramreuse.sites import Site, SkippedTensor, source_key
-from paramreuse.swaps import Swap
+from paramreuse.sites.lending import Lent, Weights, is_swappable, lend, tensors_of
+from paramreuse.sites.matching import Site, SkippedTensor, source_key
+from paramreuse.sites.swaps import Swap
 from paramreuse.verdict import Judgement, Verdict, Word
 
 

@@ -9,9 +9,9 @@ import yaml
 
 from paramreuse.errors import PlanError
 from paramreuse.files import write_text
-from paramreuse.layers import Kind
 from paramreuse.plan import Action, Plan, PlanEntry
-from paramreuse.sites import Site
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.matching import Site
 
 T = TypeVar("T")
 

@@ -16,11 +16,11 @@ from paramreuse.batches import Batches, walk_batches
 from paramreuse.distance import Comparison, compare_models
 from paramreuse.engine import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ParamReuseError, SiteMismatchError
-from paramreuse.lending import Weights, lend, tensors_of
 from paramreuse.scores import Dice, Score
-from paramreuse.sites import Site, match_sites
+from paramreuse.sites.lending import Weights, lend, tensors_of
+from paramreuse.sites.matching import Site, match_sites
+from paramreuse.sites.swaps import kernel_sites
 from paramreuse.stopping import TOLERANCE
-from paramreuse.swaps import kernel_sites
 from paramreuse.sweep import sweep_sites
 from paramreuse.untouched import untouched_random_state
 from paramreuse.verdict import CONFIDENCE, Verdict, judge

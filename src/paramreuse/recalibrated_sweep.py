@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from paramreuse.batches import Batches, walk_batches
 from paramreuse.engine import FullEngine, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, SiteMismatchError
-from paramreuse.layers import KERNEL_FAMILIES, Kind
-from paramreuse.lending import Weights, lend, tensors_of
 from paramreuse.outcomes import MEAN, Sweep
 from paramreuse.recalibration import recalibrated, statistic_keys
 from paramreuse.runner import Progress, Runner, Trial
 from paramreuse.scores import Score
 from paramreuse.scoring import score_subjects
-from paramreuse.sites import Site, compare_sites, require_sites
-from paramreuse.swaps import (
+from paramreuse.sites.layers import KERNEL_FAMILIES, Kind
+from paramreuse.sites.lending import Weights, lend, tensors_of
+from paramreuse.sites.matching import Site, compare_sites, require_sites
+from paramreuse.sites.swaps import (
     SOURCE,
     Replacements,
     Swap,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paramreuse.errors import ModelError
-from paramreuse.layers import key_of
+from paramreuse.sites.layers import key_of
 from paramreuse.untouched import untouched_random_state
 
 

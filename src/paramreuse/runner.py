@@ -14,9 +14,9 @@ from paramreuse.engine import Engine, checked_output, device_of
 from paramreuse.errors import ScoreError
 from paramreuse.outcomes import Sweep
 from paramreuse.scores import Score, subject_means
-from paramreuse.sites import SkippedTensor
+from paramreuse.sites.matching import SkippedTensor
+from paramreuse.sites.swaps import SOURCE, Replacements, Swap, is_identical
 from paramreuse.stopping import Side, StoppingRule
-from paramreuse.swaps import SOURCE, Replacements, Swap, is_identical
 
 Array = NDArray[np.float64]
 TrialName: TypeAlias = tuple[str, str]

@@ -15,15 +15,14 @@ from torch import Tensor, nn
 from paramreuse.batches import Batches, walk_batches
 from paramreuse.engine import Engine, FullEngine, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, ScoreError
-from paramreuse.lending import Weights, lend, tensors_of
 from paramreuse.outcomes import Sweep
 from paramreuse.partial import partial_engine
 from paramreuse.precision import float32_arithmetic
 from paramreuse.runner import BASELINE, Progress, Runner, SweepLog, Trial
 from paramreuse.scores import Score
-from paramreuse.sites import SkippedTensor, compare_sites, require_sites
-from paramreuse.stopping import CONFIDENCE, TOLERANCE, StoppingRule
-from paramreuse.swaps import (
+from paramreuse.sites.lending import Weights, lend, tensors_of
+from paramreuse.sites.matching import SkippedTensor, compare_sites, require_sites
+from paramreuse.sites.swaps import (
     Controls,
     Replacements,
     SwapChoice,
@@ -31,6 +30,7 @@ from paramreuse.swaps import (
     make_swaps,
     replacements_for,
 )
+from paramreuse.stopping import CONFIDENCE, TOLERANCE, StoppingRule
 from paramreuse.untouched import untouched_random_state
 
 Array = NDArray[np.float64]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from paramreuse.errors import ScoreError
 from paramreuse.outcomes import MeanDrop, Sweep
+from paramreuse.sites.swaps import SOURCE, Swap, kernel_sites
 from paramreuse.stopping import TOLERANCE
-from paramreuse.swaps import SOURCE, Swap, kernel_sites
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ import pytest
 
 from paramreuse.plan import plan_reuse
 from paramreuse.plan_file import read_plan
-from paramreuse.swaps import Swap
+from paramreuse.sites.swaps import Swap
 from paramreuse.verdict import judge
 
 pytestmark = pytest.mark.slow

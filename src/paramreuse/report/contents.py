@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paramreuse.outcomes import Sweep
-from paramreuse.sites import Site
+from paramreuse.sites.matching import Site
 from paramreuse.stopping import TOLERANCE
 from paramreuse.verdict import CONFIDENCE
 

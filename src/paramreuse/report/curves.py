@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paramreuse.outcomes import Sweep
-from paramreuse.swaps import SOURCE
+from paramreuse.sites.swaps import SOURCE
 
 if TYPE_CHECKING:
     import pandas as pd

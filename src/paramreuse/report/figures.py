@@ -12,7 +12,6 @@ import numpy as np
 from paramreuse.batchnorm import BatchNormComparison
 from paramreuse.distance import Comparison
 from paramreuse.errors import ScoreError
-from paramreuse.layers import Kind
 from paramreuse.outcomes import MEAN, Sweep
 from paramreuse.report.colours import (
     CLASS_COLOURS,
@@ -23,7 +22,8 @@ from paramreuse.report.colours import (
 from paramreuse.report.curves import sweep_curve
 from paramreuse.report.requirements import require_report_extra
 from paramreuse.report.transfer_table import summarise_transfer
-from paramreuse.swaps import SOURCE
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.swaps import SOURCE
 from paramreuse.verdict import Verdict
 
 if TYPE_CHECKING:

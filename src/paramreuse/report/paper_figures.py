@@ -13,7 +13,7 @@ import numpy as np
 from paramreuse.report.colours import CLASS_COLOURS, GREY
 from paramreuse.report.figure_table import Table, number_of, read_frame, title_of
 from paramreuse.report.requirements import require_report_extra
-from paramreuse.swaps import SOURCE
+from paramreuse.sites.swaps import SOURCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

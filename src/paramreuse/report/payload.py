@@ -9,7 +9,7 @@ from paramreuse.report.pictures import picture_rows
 from paramreuse.report.plain_values import plain, short, table
 from paramreuse.report.swap_facts import swap_facts
 from paramreuse.report.transfer_table import summarise_transfer, transfer_classes
-from paramreuse.sites import Site, output_channels, units_of
+from paramreuse.sites.matching import Site, output_channels, units_of
 from paramreuse.verdict import REUSABLE_SHARE, ROUNDING
 
 _PARTS = {

@@ -10,7 +10,7 @@ from paramreuse.intervals import bootstrap_interval
 from paramreuse.outcomes import Sweep, column_means
 from paramreuse.report.contents import SourceReport
 from paramreuse.report.plain_values import short
-from paramreuse.swaps import SOURCE, Swap
+from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.verdict import judge
 
 Array = NDArray[np.float64]

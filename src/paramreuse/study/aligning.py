@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from paramreuse.alignment import align_models
 from paramreuse.checkpoint import load_checkpoint
-from paramreuse.lending import Weights, tensors_of
-from paramreuse.sites import sites_of
+from paramreuse.sites.lending import Weights, tensors_of
+from paramreuse.sites.matching import sites_of
 from paramreuse.study.named import NETWORKS, load_named
 
 Row = dict[str, Any]

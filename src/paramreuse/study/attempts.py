@@ -7,7 +7,7 @@ from typing import Any
 
 from paramreuse.errors import StudyError
 from paramreuse.plan import Plan
-from paramreuse.sites import SkippedTensor
+from paramreuse.sites.matching import SkippedTensor
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.job import Job, opened
 from paramreuse.study.source_ranking import ranked_sources

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from paramreuse.outcomes import Sweep
-from paramreuse.swaps import Swap, kernel_sites
+from paramreuse.sites.swaps import Swap, kernel_sites
 
 
 def mean_drop(sweep: Sweep, swap: str) -> float:

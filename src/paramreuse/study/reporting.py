@@ -10,13 +10,13 @@ import numpy as np
 
 from paramreuse.errors import ParamReuseError, StudyError
 from paramreuse.files import write_text
-from paramreuse.lending import tensors_of
 from paramreuse.outcomes import Sweep
 from paramreuse.plan import plan_reuse
 from paramreuse.report.connections import layer_edges
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
 from paramreuse.report.page import write_report
-from paramreuse.sites import Site, sites_of
+from paramreuse.sites.lending import tensors_of
+from paramreuse.sites.matching import Site, sites_of
 from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.costliest import costliest_kernel, mean_drop

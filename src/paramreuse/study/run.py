@@ -14,7 +14,7 @@ from paramreuse.checkpoint import read_checkpoint
 from paramreuse.errors import DataError, SiteMismatchError, StudyError
 from paramreuse.files import write_text
 from paramreuse.recalibration import statistic_keys
-from paramreuse.sites import match_sites
+from paramreuse.sites.matching import match_sites
 from paramreuse.study.config import TARGET, Study, dump_study
 from paramreuse.study.job import Job
 from paramreuse.study.run_folder import holds_study, read_run

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from paramreuse.sites.swaps import kernel_sites
 from paramreuse.study.config import JudgeSpec, Study
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.swaps import kernel_sites
 from paramreuse.verdict import Verdict, judge
 
 Row = dict[str, Any]

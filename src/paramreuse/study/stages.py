@@ -17,6 +17,7 @@ from paramreuse.plan_file import write_plan
 from paramreuse.recalibrated_sweep import sweep_recalibrated
 from paramreuse.scores import subject_means
 from paramreuse.scoring import score_subjects
+from paramreuse.sites.swaps import kernel_sites, seed_of
 from paramreuse.study.calibration import calibration_batches
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.costliest import costliest_kernel, costliest_swap, mean_drop
@@ -25,7 +26,6 @@ from paramreuse.study.store import as_rows
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
 from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.unchanged import note_checkpoint, note_images
-from paramreuse.swaps import kernel_sites, seed_of
 from paramreuse.sweep import sweep_sites
 from paramreuse.training import train_model
 from paramreuse.verdict import Verdict, judge

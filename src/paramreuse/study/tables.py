@@ -12,10 +12,10 @@ from paramreuse.console import remark, result, show_table
 from paramreuse.distance import Comparison, compare_models
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
-from paramreuse.layers import Kind
-from paramreuse.lending import Weights, tensors_of
 from paramreuse.plan import Plan, plan_reuse
-from paramreuse.sites import sites_of
+from paramreuse.sites.layers import Kind
+from paramreuse.sites.lending import Weights, tensors_of
+from paramreuse.sites.matching import sites_of
 from paramreuse.study.aligning import align_named
 from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import JudgeSpec, Study

@@ -8,6 +8,7 @@ from paramreuse.checkpoint import write_checkpoint
 from paramreuse.errors import StudyError
 from paramreuse.plan import apply_plan
 from paramreuse.plan_file import read_plan
+from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET
 from paramreuse.study.job import Job, followed, opened
 from paramreuse.study.run import open_job
@@ -15,7 +16,6 @@ from paramreuse.study.run_folder import read_run, require_outside
 from paramreuse.study.talk import Talk
 from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.workbench import Workbench
-from paramreuse.swaps import seed_of
 from paramreuse.training import initial_model, train_model
 from paramreuse.training.trackers import open_tracker, require_tracker
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import DataError
-from paramreuse.lending import Weights, lend
 from paramreuse.plan import Action, Plan, PlanEntry, apply_plan
-from paramreuse.sites import Site, SkippedTensor, compare_sites, match_sites
-from paramreuse.swaps import seed_of
+from paramreuse.sites.lending import Weights, lend
+from paramreuse.sites.matching import Site, SkippedTensor, compare_sites, match_sites
+from paramreuse.sites.swaps import seed_of
 
 if TYPE_CHECKING:
     from paramreuse.data.preparation import PreparedSet

@@ -10,7 +10,7 @@ from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, Start
 from paramreuse.papers.rules.condition import Condition, Variant
 from paramreuse.papers.rules.estimate import require_subjects
 from paramreuse.scores import subject_means
-from paramreuse.swaps import SOURCE, Swap, kernel_sites
+from paramreuse.sites.swaps import SOURCE, Swap, kernel_sites
 from paramreuse.verdict import ROUNDING
 
 Array = NDArray[np.float64]

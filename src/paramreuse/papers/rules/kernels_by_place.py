@@ -11,7 +11,7 @@ from paramreuse.papers.rules.arms import kernel_sweep_of, kernels_of, pspnet_arm
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.counting import possible_words
 from paramreuse.papers.rules.finding import Finding, Outcome
-from paramreuse.swaps import Swap
+from paramreuse.sites.swaps import Swap
 from paramreuse.verdict import Word
 
 BACKBONE_LAYERS = 20

@@ -19,7 +19,7 @@ from paramreuse.papers.rules.counting import Count, count_reusable
 from paramreuse.papers.rules.distances import kernel_distances, rmse_words
 from paramreuse.papers.rules.estimate import loses_more
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
-from paramreuse.swaps import Swap
+from paramreuse.sites.swaps import Swap
 from paramreuse.verdict import REUSABLE_SHARE
 
 MAGNITUDE = 10

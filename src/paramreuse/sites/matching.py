@@ -11,7 +11,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from paramreuse.errors import SiteMismatchError
-from paramreuse.layers import (
+from paramreuse.sites.layers import (
     KERNEL_FAMILIES,
     Kind,
     KindsOf,
@@ -22,7 +22,7 @@ from paramreuse.layers import (
     layers_of_module,
     layers_of_tensors,
 )
-from paramreuse.lending import (
+from paramreuse.sites.lending import (
     Lent,
     Weights,
     dtype_in,

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, SiteMismatchError
-from paramreuse.layers import KERNEL_FAMILIES, Kind, kinds_of_torch_layer
-from paramreuse.lending import Weights, lend
-from paramreuse.sites import Site, Unit, source_key, units_of
+from paramreuse.sites.layers import KERNEL_FAMILIES, Kind, kinds_of_torch_layer
+from paramreuse.sites.lending import Weights, lend
+from paramreuse.sites.matching import Site, Unit, source_key, units_of
 
 SOURCE = "source"
 """Replacement by the source's own tensor; every other replacement is a control."""
