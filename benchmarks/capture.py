@@ -17,8 +17,8 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from paramreuse.engine.partial import PartialEngine
 from paramreuse.networks import pspnet, unet
-from paramreuse.partial import PartialEngine
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
     "10 layers of 16 features, 64 x 64, batch 8": (lambda: stack(10), (8, 64)),

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paramreuse.data.phantom import read_phantom
+from paramreuse.engine.convolution import ConvNode
+from paramreuse.engine.graph import dependent_nodes
+from paramreuse.engine.partial import PartialEngine
+from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.networks import pspnet, unet
 from paramreuse.outcomes import Sweep
-from paramreuse.partial import PartialEngine
-from paramreuse.partial.convolution import ConvNode
-from paramreuse.partial.graph import dependent_nodes
-from paramreuse.precision import float32_arithmetic
 from paramreuse.scores import Dice
 from paramreuse.sites.matching import Site, match_sites
 from paramreuse.sweep import sweep_sites

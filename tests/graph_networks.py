@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramreuse.engine import FullEngine
-from paramreuse.partial import PartialEngine
+from paramreuse.engine.partial import PartialEngine
+from paramreuse.engine.plain import FullEngine
 
 
 class Block(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import paramreuse.partial.fitted
+import paramreuse.engine.fitted
 import paramreuse.sweep
 from graph_networks import (
     NETWORKS,
@@ -21,16 +21,16 @@ from graph_networks import (
     pair,
     stack,
 )
-from paramreuse.engine import FullEngine
-from paramreuse.partial import PartialEngine, partial_engine
-from paramreuse.partial.capture import capture
-from paramreuse.partial.convolution import ConvNode, Geometry, Norm, scale_and_shift
-from paramreuse.partial.execution import Network
-from paramreuse.partial.fitted import difference
-from paramreuse.partial.fusion import fused
-from paramreuse.partial.graph import dependent_nodes
-from paramreuse.partial.schedule import RAW, inputs_of, make_schedule
-from paramreuse.partial.traced import traced
+from paramreuse.engine.capture import capture
+from paramreuse.engine.convolution import ConvNode, Geometry, Norm, scale_and_shift
+from paramreuse.engine.execution import Network
+from paramreuse.engine.fitted import difference
+from paramreuse.engine.fusion import fused
+from paramreuse.engine.graph import dependent_nodes
+from paramreuse.engine.partial import PartialEngine, partial_engine
+from paramreuse.engine.plain import FullEngine
+from paramreuse.engine.schedule import RAW, inputs_of, make_schedule
+from paramreuse.engine.traced import traced
 from paramreuse.scores import Dice
 from paramreuse.sweep import sweep_sites
 
@@ -305,7 +305,7 @@ def test_the_largest_values_are_dropped_first() -> None:
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_a_batch_in_several_pieces(monkeypatch: pytest.MonkeyPatch, num_threads: int) -> None:
-    monkeypatch.setattr(paramreuse.partial.fitted, "_CACHE_BYTES", 1)  # one sample at a time
+    monkeypatch.setattr(paramreuse.engine.fitted, "_CACHE_BYTES", 1)  # one sample at a time
     target, state, inputs = pair(Skip)
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
@@ -475,7 +475,7 @@ class Centred(nn.Module):
 
 
 def test_a_batch_that_cannot_be_cut_takes_full_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paramreuse.partial.fitted, "_CACHE_BYTES", 1)  # one sample at a time
+    monkeypatch.setattr(paramreuse.engine.fitted, "_CACHE_BYTES", 1)  # one sample at a time
     target, state, inputs = pair(Centred)
     engine, full = PartialEngine(target, inputs), FullEngine(target)
     variants = [{key: tensor} for key, tensor in state.items()]

@@ -11,7 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import paramreuse.partial.joint
+import paramreuse.engine.joint
 import paramreuse.sweep
 from graph_networks import (
     NETWORKS,
@@ -22,12 +22,12 @@ from graph_networks import (
     random_weights,
     stack,
 )
-from paramreuse.engine import Engine
+from paramreuse.engine.joint import extents_of
+from paramreuse.engine.partial import PartialEngine
+from paramreuse.engine.plain import Engine
+from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.networks import pspnet, unet
 from paramreuse.outcomes import Sweep
-from paramreuse.partial import PartialEngine
-from paramreuse.partial.joint import extents_of
-from paramreuse.precision import float32_arithmetic
 from paramreuse.scores import Dice, NegativeMSE
 from paramreuse.sweep import sweep_sites
 from paramreuse.verdict import judge
@@ -90,7 +90,7 @@ def test_rounding_that_a_batch_of_swaps_adds_is_told(monkeypatch: pytest.MonkeyP
     engine = together(target, inputs)
     engine.baseline(inputs)
     alone = engine.rounding
-    monkeypatch.setattr(paramreuse.partial.joint, "difference", lambda *_: 3e-5)
+    monkeypatch.setattr(paramreuse.engine.joint, "difference", lambda *_: 3e-5)
 
     next(iter(engine.swapped(layer_by_layer(state))))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paramreuse.precision import _precision_switches, float32_arithmetic
+from paramreuse.engine.precision import _precision_switches, float32_arithmetic
 from paramreuse.scores import NegativeMSE
 from paramreuse.sweep import sweep_sites
 

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from paramreuse.alignment import Alignment, align_models
 from paramreuse.channel_trace import channel_groups
-from paramreuse.engine import FullEngine
+from paramreuse.engine.partial import PartialEngine
+from paramreuse.engine.plain import FullEngine
 from paramreuse.networks import unet
-from paramreuse.partial import PartialEngine
 from paramreuse.sites.matching import compare_sites, sites_of
 from paramreuse.study.aligning import align_named
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from paramreuse.batches import Batches, walk_batches
 from paramreuse.distance import Comparison, compare_models
-from paramreuse.engine import checked_output, device_of, require_evaluation_mode
+from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ParamReuseError, SiteMismatchError
 from paramreuse.scores import Dice, Score
 from paramreuse.sites.lending import Weights, lend, tensors_of

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.batches import Batches, walk_batches
-from paramreuse.engine import FullEngine, device_of, require_evaluation_mode
+from paramreuse.engine.plain import FullEngine, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, SiteMismatchError
 from paramreuse.outcomes import MEAN, Sweep
 from paramreuse.recalibration import recalibrated, statistic_keys

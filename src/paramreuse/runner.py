@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paramreuse.batches import Batch, Batches, check_second_pass, regrouped, walk_batches
-from paramreuse.engine import Engine, checked_output, device_of
+from paramreuse.engine.plain import Engine, checked_output, device_of
 from paramreuse.errors import ScoreError
 from paramreuse.outcomes import Sweep
 from paramreuse.scores import Score, subject_means

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from paramreuse.batches import Batches, walk_batches
-from paramreuse.engine import checked_output, device_of, require_evaluation_mode
+from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ScoreError
 from paramreuse.scores import Score
 from paramreuse.untouched import untouched_random_state

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from paramreuse.batches import Batches, walk_batches
-from paramreuse.engine import Engine, FullEngine, device_of, require_evaluation_mode
+from paramreuse.engine.partial import partial_engine
+from paramreuse.engine.plain import Engine, FullEngine, device_of, require_evaluation_mode
+from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.errors import ModelError, ScoreError
 from paramreuse.outcomes import Sweep
-from paramreuse.partial import partial_engine
-from paramreuse.precision import float32_arithmetic
 from paramreuse.runner import BASELINE, Progress, Runner, SweepLog, Trial
 from paramreuse.scores import Score
 from paramreuse.sites.lending import Weights, lend, tensors_of

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from paramreuse.partial.capture import capture
-from paramreuse.partial.graph import Graph
+from paramreuse.engine.capture import capture
+from paramreuse.engine.graph import Graph
 
 
 def layer_edges(model: nn.Module, example_input: Tensor) -> list[tuple[str, str]]:

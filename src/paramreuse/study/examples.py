@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from paramreuse.engine import run_with
+from paramreuse.engine.plain import run_with
 from paramreuse.outcomes import Sweep
 from paramreuse.report.contents import ExampleImage
 from paramreuse.sites.lending import lend

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from paramreuse.engine.graph import Ref
 from paramreuse.errors import ModelError
-from paramreuse.partial.graph import Ref
 
 aten = torch.ops.aten
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from paramreuse.partial.graph import Call, Graph, Key, Ref, consumers_of
-from paramreuse.partial.operations import (
+from paramreuse.engine.graph import Call, Graph, Key, Ref, consumers_of
+from paramreuse.engine.operations import (
     CaptureError,
     arguments_of,
     batch_norm,
@@ -18,7 +18,7 @@ from paramreuse.partial.operations import (
     same,
     tensors_by_key,
 )
-from paramreuse.partial.sizes import rank_of, shape_of, size_of, sized
+from paramreuse.engine.sizes import rank_of, shape_of, size_of, sized
 
 aten = torch.ops.aten
 

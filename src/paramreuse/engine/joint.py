@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from paramreuse.partial.execution import Network, Prepared
-from paramreuse.partial.fitted import AGREEMENT, RUN_ERRORS, FittedNetwork, difference
-from paramreuse.partial.operations import CaptureError
-from paramreuse.partial.schedule import Slot, Step, inputs_of
+from paramreuse.engine.execution import Network, Prepared
+from paramreuse.engine.fitted import AGREEMENT, RUN_ERRORS, FittedNetwork, difference
+from paramreuse.engine.operations import CaptureError
+from paramreuse.engine.schedule import Slot, Step, inputs_of
 
 Extent: TypeAlias = "int | tuple[Extent, ...] | None"
 """How a value grows with the number of samples: the axis along which they lie (0 for a number that

@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 
 import torch
 
-from paramreuse.partial.convolution import ConvNode, Geometry, Norm
-from paramreuse.partial.graph import Call, Graph, Key, Ref, consumers_of, renumbered
-from paramreuse.partial.operations import add_alike, batch_norm
+from paramreuse.engine.convolution import ConvNode, Geometry, Norm
+from paramreuse.engine.graph import Call, Graph, Key, Ref, consumers_of, renumbered
+from paramreuse.engine.operations import add_alike, batch_norm
 
 aten = torch.ops.aten
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paramreuse.partial.graph import Call, Graph, Ref, consumers_of, substituted, without_unused
-from paramreuse.partial.operations import CaptureError, add_alike
+from paramreuse.engine.graph import Call, Graph, Ref, consumers_of, substituted, without_unused
+from paramreuse.engine.operations import CaptureError, add_alike
 
 
 def shape_of(x: Tensor) -> tuple[int, ...]:

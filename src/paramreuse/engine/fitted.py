@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from paramreuse.engine import checked_output, run_with
-from paramreuse.partial.capture import capture
-from paramreuse.partial.execution import Footprint, Network
-from paramreuse.partial.fusion import fused
-from paramreuse.partial.graph import Graph
-from paramreuse.partial.operations import CaptureError
-from paramreuse.partial.schedule import useful_slots
+from paramreuse.engine.capture import capture
+from paramreuse.engine.execution import Footprint, Network
+from paramreuse.engine.fusion import fused
+from paramreuse.engine.graph import Graph
+from paramreuse.engine.operations import CaptureError
+from paramreuse.engine.plain import checked_output, run_with
+from paramreuse.engine.schedule import useful_slots
 
 AGREEMENT = 1e-4
 """Largest difference from the model, in units of its largest output, that is taken for rounding."""

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from paramreuse.engine import Engine, FullEngine
-from paramreuse.partial.fitted import AGREEMENT, FittedNetwork, difference
-from paramreuse.partial.joint import JointSwaps
-from paramreuse.partial.operations import CaptureError
-from paramreuse.partial.workers import Chunk, clean_chunks, swapped_outputs, threads
+from paramreuse.engine.fitted import AGREEMENT, FittedNetwork, difference
+from paramreuse.engine.joint import JointSwaps
+from paramreuse.engine.operations import CaptureError
+from paramreuse.engine.plain import Engine, FullEngine
+from paramreuse.engine.workers import Chunk, clean_chunks, swapped_outputs, threads
 
 _GB = 10**9
 

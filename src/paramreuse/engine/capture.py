@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from paramreuse.partial.exported import exported
-from paramreuse.partial.graph import Graph
-from paramreuse.partial.operations import CaptureError
-from paramreuse.partial.traced import traced
+from paramreuse.engine.exported import exported
+from paramreuse.engine.graph import Graph
+from paramreuse.engine.operations import CaptureError
+from paramreuse.engine.traced import traced
 
 T = TypeVar("T")
 

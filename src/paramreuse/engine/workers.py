@@ -15,9 +15,9 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from paramreuse.partial.execution import Prepared
-from paramreuse.partial.fitted import FittedNetwork
-from paramreuse.partial.schedule import Slot
+from paramreuse.engine.execution import Prepared
+from paramreuse.engine.fitted import FittedNetwork
+from paramreuse.engine.schedule import Slot
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
 
-from paramreuse.partial.graph import Call, Graph, Key, Ref, without_unused
-from paramreuse.partial.operations import (
+from paramreuse.engine.graph import Call, Graph, Key, Ref, without_unused
+from paramreuse.engine.operations import (
     CaptureError,
     add_alike,
     arguments_of,

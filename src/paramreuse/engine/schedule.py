@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from paramreuse.partial.convolution import ConvNode
-from paramreuse.partial.fusion import Node
-from paramreuse.partial.graph import dependent_nodes
+from paramreuse.engine.convolution import ConvNode
+from paramreuse.engine.fusion import Node
+from paramreuse.engine.graph import dependent_nodes
 
 RAW = "raw"
 """The bare convolution of a node, before norm, residual and activation."""

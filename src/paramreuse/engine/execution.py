@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paramreuse.partial.convolution import (
+from paramreuse.engine.convolution import (
     ConvNode,
     Kernel,
     finish,
@@ -16,9 +16,9 @@ from paramreuse.partial.convolution import (
     laid_out,
     scale_and_shift,
 )
-from paramreuse.partial.fusion import Node
-from paramreuse.partial.graph import consumers_of
-from paramreuse.partial.schedule import RAW, Schedule, Slot, Step, make_schedule
+from paramreuse.engine.fusion import Node
+from paramreuse.engine.graph import consumers_of
+from paramreuse.engine.schedule import RAW, Schedule, Slot, Step, make_schedule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
