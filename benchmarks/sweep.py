@@ -28,10 +28,10 @@ from paramreuse.engine.graph import dependent_nodes
 from paramreuse.engine.partial import PartialEngine
 from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.networks import pspnet, unet
-from paramreuse.outcomes import Sweep
-from paramreuse.scores import Dice
 from paramreuse.sites.matching import Site, match_sites
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.scores import Dice
+from paramreuse.sweep.sweeping import sweep_sites
 from paramreuse.verdict import judge
 
 Batch = tuple[Tensor, Tensor, list[str]]

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from paramreuse.outcomes import Sweep
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import Swap
+from paramreuse.sweep.outcomes import Sweep
 
 BASELINE = 0.75
 """Score of the untouched target, for every subject."""

@@ -9,12 +9,12 @@ import numpy as np
 
 from made_up import made_up_sweep
 from paramreuse.networks import pspnet, unet
-from paramreuse.outcomes import Sweep
 from paramreuse.papers.claims import CLAIMS, judge_claim
 from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start, TransferScore
 from paramreuse.papers.rules.condition import CONDITIONS
 from paramreuse.papers.rules.finding import Finding
 from paramreuse.sites.matching import Site, sites_of
+from paramreuse.sweep.outcomes import Sweep
 
 NUM_SUBJECTS = 6
 NONE, LARGE = 0.0, 0.25

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from paramreuse.outcomes import Sweep
 from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, TransferScore
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import single_swaps
+from paramreuse.sweep.outcomes import Sweep
 
 CLASSES = ("background", "RV", "myocardium", "LV")
 BASELINE = (1.0, 0.8, 0.8, 0.9)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from paramreuse.outcomes import Sweep
 from paramreuse.report.contents import ExampleImage, Histogram, ReportData, SourceReport
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, SkippedTensor
 from paramreuse.sites.swaps import Swap, pair_swaps, prefix_swaps, single_swaps
+from paramreuse.sweep.outcomes import Sweep
 
 # Drops of the mean foreground Dice per layer: PSPNet and an auto-encoder with the same start.
 SHARED = [

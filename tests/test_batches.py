@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from paramreuse.batches import check_second_pass, walk_batches
 from paramreuse.errors import ScoreError
+from paramreuse.sweep.batches import check_second_pass, walk_batches
 from small_networks import small_batches
 
 IMAGES, LABELS = torch.zeros(2, 1, 3, 3), torch.zeros(2, 3, 3).long()

@@ -18,8 +18,8 @@ from made_up_arms import (
     outcome,
     sweep_from,
 )
-from paramreuse.outcomes import Sweep
 from paramreuse.papers.evidence import Arm
+from paramreuse.sweep.outcomes import Sweep
 
 
 def both(unet: Drops, pspnet: Drops, **controls: Drops) -> tuple[Arm, Arm]:

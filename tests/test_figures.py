@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paramreuse.errors import ScoreError
-from paramreuse.outcomes import Sweep
 from paramreuse.report.figures import (
     class_styles,
     figure_sweep,
@@ -24,6 +23,7 @@ from paramreuse.report.figures import (
     plot_transfer,
 )
 from paramreuse.sites.swaps import layer_swaps, single_swaps
+from paramreuse.sweep.outcomes import Sweep
 from paramreuse.verdict import judge
 from report_samples import (
     batchnorm_rows,

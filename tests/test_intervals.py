@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from paramreuse import intervals
-from paramreuse.intervals import bootstrap_interval
+from paramreuse.sweep import intervals
+from paramreuse.sweep.intervals import bootstrap_interval
 
 
 def test_equal_values_give_an_interval_without_width() -> None:

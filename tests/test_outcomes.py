@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from made_up import kernel, made_up_sweep
-from paramreuse.intervals import bootstrap_interval
-from paramreuse.outcomes import Sweep
-from paramreuse.scores import Accuracy
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import Swap
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.intervals import bootstrap_interval
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.scores import Accuracy
+from paramreuse.sweep.sweeping import sweep_sites
 from small_networks import small_batches, small_network
 
 COLUMNS = (

@@ -17,12 +17,12 @@ from made_up_figures import (
     pair,
     transfer_scores,
 )
-from paramreuse.intervals import bootstrap_interval
-from paramreuse.outcomes import Sweep
 from paramreuse.papers.evidence import Arm, TransferScore
 from paramreuse.papers.paper_tables import paper_tables
 from paramreuse.papers.published import REUSE
 from paramreuse.papers.summary_tables import number_ranges
+from paramreuse.sweep.intervals import bootstrap_interval
+from paramreuse.sweep.outcomes import Sweep
 
 
 def table(name: str, *arms: Arm) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import paramreuse.engine.fitted
-import paramreuse.sweep
+import paramreuse.sweep.sweeping
 from graph_networks import (
     NETWORKS,
     Pyramid,
@@ -31,8 +31,8 @@ from paramreuse.engine.partial import PartialEngine, partial_engine
 from paramreuse.engine.plain import FullEngine
 from paramreuse.engine.schedule import RAW, inputs_of, make_schedule
 from paramreuse.engine.traced import traced
-from paramreuse.scores import Dice
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.scores import Dice
+from paramreuse.sweep.sweeping import sweep_sites
 
 NORM = Norm("scale", "shift", "mean", "var", eps=1.0)
 
@@ -397,7 +397,7 @@ def test_what_rounding_could_turn_is_settled_and_nothing_else(
     batches = [(inputs[i : i + 1], labels[i : i + 1], [i]) for i in range(3)]
     full = sweep_sites(target, state, batches, Dice(3), engine="full")
     engine = Rounding(target)
-    monkeypatch.setattr(paramreuse.sweep, "partial_engine", lambda *_, **__: engine)
+    monkeypatch.setattr(paramreuse.sweep.sweeping, "partial_engine", lambda *_, **__: engine)
 
     rounded = sweep_sites(target, state, batches, Dice(3))
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import paramreuse.engine.joint
-import paramreuse.sweep
+import paramreuse.sweep.sweeping
 from graph_networks import (
     NETWORKS,
     Block,
@@ -27,9 +27,9 @@ from paramreuse.engine.partial import PartialEngine
 from paramreuse.engine.plain import Engine
 from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.networks import pspnet, unet
-from paramreuse.outcomes import Sweep
-from paramreuse.scores import Dice, NegativeMSE
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.scores import Dice, NegativeMSE
+from paramreuse.sweep.sweeping import sweep_sites
 from paramreuse.verdict import judge
 
 
@@ -257,7 +257,7 @@ def sweeps(
     def joint(model: nn.Module, example: Tensor, *, memory_limit_gb: float | None = None) -> Engine:
         return together(model, example, limit_gb=memory_limit_gb)
 
-    monkeypatch.setattr(paramreuse.sweep, "partial_engine", joint)
+    monkeypatch.setattr(paramreuse.sweep.sweeping, "partial_engine", joint)
     generator = torch.Generator().manual_seed(4)
     labels = torch.randint(0, 4, (len(images), *images.shape[2:]), generator=generator)
     ids = [f"s{index // 2}" for index in range(len(images))]

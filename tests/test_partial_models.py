@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramreuse.scores import Dice
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.scores import Dice
+from paramreuse.sweep.sweeping import sweep_sites
 
 
 class NamedTwice(nn.Module):

@@ -17,9 +17,9 @@ from paramreuse.plan import (
     plan_leaving,
     plan_reuse,
 )
-from paramreuse.scores import Accuracy
 from paramreuse.sites.matching import match_sites, sites_of
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.scores import Accuracy
+from paramreuse.sweep.sweeping import sweep_sites
 from paramreuse.verdict import judge
 from small_networks import small_batches, small_network
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.engine.precision import _precision_switches, float32_arithmetic
-from paramreuse.scores import NegativeMSE
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.scores import NegativeMSE
+from paramreuse.sweep.sweeping import sweep_sites
 
 backends = torch.backends
 newer = pytest.mark.skipif(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, ParamReuseError, SiteMismatchError
 from paramreuse.ranking import RANKING_COLUMNS, rank_sources
-from paramreuse.scores import Accuracy
+from paramreuse.sweep.scores import Accuracy
 from small_networks import small_network
 
 Batch = tuple[Tensor, Tensor, Sequence[str]]

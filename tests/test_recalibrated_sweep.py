@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, ScoreError, SiteMismatchError
-from paramreuse.outcomes import Sweep
-from paramreuse.recalibrated_sweep import sweep_recalibrated
-from paramreuse.recalibration import recalibrated
-from paramreuse.scores import Accuracy, NegativeMSE
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import match_sites
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.recalibrated import sweep_recalibrated
+from paramreuse.sweep.recalibration import recalibrated
+from paramreuse.sweep.scores import Accuracy, NegativeMSE
+from paramreuse.sweep.sweeping import sweep_sites
 from small_networks import FrozenBatchNorm2d, small_batches, small_network
 
 BATCHES = small_batches(2, size=40)

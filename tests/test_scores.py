@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, jaccard_score, mean_squared_error, recall_
 from torch import Tensor
 
 from paramreuse.errors import ScoreError
-from paramreuse.scores import Accuracy, Dice, IoU, NegativeMSE, Score, subject_means
+from paramreuse.sweep.scores import Accuracy, Dice, IoU, NegativeMSE, Score, subject_means
 
 
 def outputs_for(predicted: list[list[int]], num_classes: int) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from paramreuse.errors import ModelError, ScoreError
-from paramreuse.scores import Accuracy, Dice
-from paramreuse.scoring import score_subjects
+from paramreuse.sweep.scores import Accuracy, Dice
+from paramreuse.sweep.scoring import score_subjects
 from small_networks import small_batches, small_network
 
 

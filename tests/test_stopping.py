@@ -5,17 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-import paramreuse.sweep
+import paramreuse.sweep.sweeping
 from paramreuse.errors import ScoreError
-from paramreuse.scores import Dice
-from paramreuse.stopping import (
+from paramreuse.sweep.scores import Dice
+from paramreuse.sweep.stopping import (
     Array,
     Side,
     StoppingRule,
     is_certainly_above,
     likely_side,
 )
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.sweeping import sweep_sites
 from paramreuse.verdict import judge
 
 
@@ -183,7 +183,7 @@ def test_every_look_is_asked_once_and_told_of_all_subjects(monkeypatch: pytest.M
             asked.append((len(drops), sorted(baselines_unseen), num_looks))
             return Side.OPEN
 
-    monkeypatch.setattr(paramreuse.sweep, "StoppingRule", Recording)
+    monkeypatch.setattr(paramreuse.sweep.sweeping, "StoppingRule", Recording)
     # Every subject has two batches of two samples, and is seen whole before it counts.
     batches = [(torch.cat([x, -x]), torch.cat([y, y]), [*ids, *ids]) for x, y, ids in _batches(14)]
     batches = [

@@ -15,9 +15,6 @@ from torch import nn
 from made_up_figures import made_up_sites, made_up_sweep
 from paramreuse.data.preparation import UNLABELLED, PreparedSet
 from paramreuse.errors import ModelError, StudyError
-from paramreuse.outcomes import Sweep
-from paramreuse.recalibration import recalibrated
-from paramreuse.scoring import score_subjects
 from paramreuse.study import calibration, stages
 from paramreuse.study.calibration import calibration_batches
 from paramreuse.study.costliest import costliest_kernel, costliest_swap
@@ -26,6 +23,9 @@ from paramreuse.study.run_folder import holds_study
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.workbench import Workbench
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.recalibration import recalibrated
+from paramreuse.sweep.scoring import score_subjects
 from study_samples import PHANTOM, checkpoint, given_content, study_of, trained_content
 
 PLAIN = {"engine": "full"}

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from paramreuse.errors import ModelError, ScoreError, SiteMismatchError
-from paramreuse.outcomes import Sweep
-from paramreuse.scores import Accuracy, Dice, NegativeMSE
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, match_sites
 from paramreuse.sites.swaps import make_swaps
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.scores import Accuracy, Dice, NegativeMSE
+from paramreuse.sweep.sweeping import sweep_sites
 from small_networks import small_batches, small_network
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         trainable_parameters,
         unfreeze_tensors,
     )
-    from paramreuse.outcomes import Sweep
     from paramreuse.plan import (
         Action,
         Plan,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     )
     from paramreuse.plan_file import read_plan, write_plan
     from paramreuse.ranking import Ranking, rank_sources
-    from paramreuse.recalibrated_sweep import sweep_recalibrated
     from paramreuse.report.figures import (
         plot_batchnorm,
         plot_distance,
@@ -48,11 +46,13 @@ if TYPE_CHECKING:
         plot_transfer,
     )
     from paramreuse.schedule_export import plan_to_schedule
-    from paramreuse.scores import Accuracy, Dice, IoU, NegativeMSE, Score
     from paramreuse.sites.layers import Kind
     from paramreuse.sites.matching import Site, SiteMatch, compare_sites, match_sites, sites_of
     from paramreuse.sites.swaps import Swap, make_swaps
-    from paramreuse.sweep import sweep_sites
+    from paramreuse.sweep.outcomes import Sweep
+    from paramreuse.sweep.recalibrated import sweep_recalibrated
+    from paramreuse.sweep.scores import Accuracy, Dice, IoU, NegativeMSE, Score
+    from paramreuse.sweep.sweeping import sweep_sites
     from paramreuse.training.freeze_plan import FreezePlan
     from paramreuse.verdict import Verdict, judge, share_curve
 
@@ -67,22 +67,22 @@ _HOMES = {
         *("trainable_parameters", "unfreeze_tensors"),
     ),
     "sites.layers": ("Kind",),
-    "outcomes": ("Sweep",),
+    "sweep.outcomes": ("Sweep",),
     "plan": (
         *("Action", "Plan", "PlanEntry"),
         *("apply_plan", "plan_by_papers", "plan_leaving", "plan_reuse"),
     ),
     "plan_file": ("read_plan", "write_plan"),
     "ranking": ("Ranking", "rank_sources"),
-    "recalibrated_sweep": ("sweep_recalibrated",),
+    "sweep.recalibrated": ("sweep_recalibrated",),
     "report.figures": (
         *("plot_batchnorm", "plot_distance", "plot_map", "plot_sweep", "plot_transfer"),
     ),
     "schedule_export": ("plan_to_schedule",),
-    "scores": ("Accuracy", "Dice", "IoU", "NegativeMSE", "Score"),
+    "sweep.scores": ("Accuracy", "Dice", "IoU", "NegativeMSE", "Score"),
     "sites.matching": ("Site", "SiteMatch", "compare_sites", "match_sites", "sites_of"),
     "sites.swaps": ("Swap", "make_swaps"),
-    "sweep": ("sweep_sites",),
+    "sweep.sweeping": ("sweep_sites",),
     "training.freeze_plan": ("FreezePlan",),
     "verdict": ("Verdict", "judge", "share_curve"),
 }

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from paramreuse.errors import ModelError
 from paramreuse.pair_sums import pair_sums
-from paramreuse.recalibration import recalibrated
 from paramreuse.sites.layers import Kind, key_of
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, compare_sites, require_sites, units_of
+from paramreuse.sweep.recalibration import recalibrated
 
 if TYPE_CHECKING:
     import pandas as pd

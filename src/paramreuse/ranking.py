@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from paramreuse.batches import Batches, walk_batches
 from paramreuse.distance import Comparison, compare_models
 from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ParamReuseError, SiteMismatchError
-from paramreuse.scores import Dice, Score
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, match_sites
 from paramreuse.sites.swaps import kernel_sites
-from paramreuse.stopping import TOLERANCE
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.batches import Batches, walk_batches
+from paramreuse.sweep.scores import Dice, Score
+from paramreuse.sweep.stopping import TOLERANCE
+from paramreuse.sweep.sweeping import sweep_sites
 from paramreuse.untouched import untouched_random_state
 from paramreuse.verdict import CONFIDENCE, Verdict, judge
 

@@ -12,9 +12,9 @@ from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
 from paramreuse.errors import ScoreError
-from paramreuse.outcomes import MeanDrop, Sweep
 from paramreuse.sites.swaps import SOURCE, Swap, kernel_sites
-from paramreuse.stopping import TOLERANCE
+from paramreuse.sweep.outcomes import MeanDrop, Sweep
+from paramreuse.sweep.stopping import TOLERANCE
 
 if TYPE_CHECKING:
     import pandas as pd

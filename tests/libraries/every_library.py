@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import paramreuse as pr
-from paramreuse.batches import Batches
 from paramreuse.freezing import frozen_keys, trainable_parameters
-from paramreuse.scores import Score
+from paramreuse.sweep.batches import Batches
+from paramreuse.sweep.scores import Score
 
 CLASSES = 3
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from paramreuse.errors import ParamReuseError
-from paramreuse.outcomes import Sweep
+from paramreuse.sweep.outcomes import Sweep
 
 Start = Literal["shared", "independent"]
 """Whether all models of an arm began from the same weights."""

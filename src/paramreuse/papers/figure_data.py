@@ -10,7 +10,6 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from paramreuse.outcomes import Sweep
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, PairDistance, Start
 from paramreuse.papers.model_words import (
     IDEAL_SOURCE,
@@ -22,6 +21,7 @@ from paramreuse.papers.model_words import (
     transfer_words,
 )
 from paramreuse.sites.layers import Kind
+from paramreuse.sweep.outcomes import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.intervals import bootstrap_interval
-from paramreuse.outcomes import MEAN, Sweep, column_means
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.model_words import NOTHING, letter_of, model_words
 from paramreuse.papers.published import PSPNET, REUSE, UNET, Reuse
 from paramreuse.papers.summary_tables import ablation_rows, distance_rows, head_of, share_rows
-from paramreuse.scores import subject_means
+from paramreuse.sweep.intervals import bootstrap_interval
+from paramreuse.sweep.outcomes import MEAN, Sweep, column_means
+from paramreuse.sweep.scores import subject_means
 
 if TYPE_CHECKING:
     import pandas as pd

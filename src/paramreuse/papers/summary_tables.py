@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from paramreuse.outcomes import MEAN, Sweep
 from paramreuse.papers.evidence import Arm, Evidence
 from paramreuse.papers.model_words import letter_of, model_words
 from paramreuse.papers.rules.arms import mean_by_subject
 from paramreuse.papers.rules.estimate import estimate_mean
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.swaps import SOURCE, Swap
+from paramreuse.sweep.outcomes import MEAN, Sweep
 from paramreuse.verdict import Judgement, Verdict, Word, judge
 
 Row = dict[str, Any]

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.outcomes import Sweep
 from paramreuse.sites.matching import Site
-from paramreuse.stopping import TOLERANCE
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.stopping import TOLERANCE
 from paramreuse.verdict import CONFIDENCE
 
 Row: TypeAlias = Mapping[str, object]

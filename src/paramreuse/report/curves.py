@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from paramreuse.outcomes import Sweep
 from paramreuse.sites.swaps import SOURCE
+from paramreuse.sweep.outcomes import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,6 @@ import numpy as np
 from paramreuse.batchnorm import BatchNormComparison
 from paramreuse.distance import Comparison
 from paramreuse.errors import ScoreError
-from paramreuse.outcomes import MEAN, Sweep
 from paramreuse.report.colours import (
     CLASS_COLOURS,
     GREY,
@@ -24,6 +23,7 @@ from paramreuse.report.requirements import require_report_extra
 from paramreuse.report.transfer_table import summarise_transfer
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.swaps import SOURCE
+from paramreuse.sweep.outcomes import MEAN, Sweep
 from paramreuse.verdict import Verdict
 
 if TYPE_CHECKING:

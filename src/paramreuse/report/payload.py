@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from paramreuse.outcomes import Sweep
 from paramreuse.report.colours import CLASS_COLOURS
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
 from paramreuse.report.pictures import picture_rows
@@ -10,6 +9,7 @@ from paramreuse.report.plain_values import plain, short, table
 from paramreuse.report.swap_facts import swap_facts
 from paramreuse.report.transfer_table import summarise_transfer, transfer_classes
 from paramreuse.sites.matching import Site, output_channels, units_of
+from paramreuse.sweep.outcomes import Sweep
 from paramreuse.verdict import REUSABLE_SHARE, ROUNDING
 
 _PARTS = {

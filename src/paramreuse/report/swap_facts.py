@@ -6,11 +6,11 @@ from dataclasses import astuple
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.intervals import bootstrap_interval
-from paramreuse.outcomes import Sweep, column_means
 from paramreuse.report.contents import SourceReport
 from paramreuse.report.plain_values import short
 from paramreuse.sites.swaps import SOURCE, Swap
+from paramreuse.sweep.intervals import bootstrap_interval
+from paramreuse.sweep.outcomes import Sweep, column_means
 from paramreuse.verdict import judge
 
 Array = NDArray[np.float64]

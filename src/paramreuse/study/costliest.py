@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from paramreuse.outcomes import Sweep
 from paramreuse.sites.swaps import Swap, kernel_sites
+from paramreuse.sweep.outcomes import Sweep
 
 
 def mean_drop(sweep: Sweep, swap: str) -> float:

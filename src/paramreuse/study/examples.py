@@ -4,13 +4,13 @@ import numpy as np
 import torch
 
 from paramreuse.engine.plain import run_with
-from paramreuse.outcomes import Sweep
 from paramreuse.report.contents import ExampleImage
 from paramreuse.sites.lending import lend
 from paramreuse.sites.swaps import Swap
 from paramreuse.study.config import TARGET
 from paramreuse.study.job import Job, opened
 from paramreuse.study.stored_sweep import read_sweep
+from paramreuse.sweep.outcomes import Sweep
 
 _NUMBER = 3
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from paramreuse.errors import ParamReuseError, StudyError
 from paramreuse.files import write_text
-from paramreuse.outcomes import Sweep
 from paramreuse.plan import plan_reuse
 from paramreuse.report.connections import layer_edges
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
@@ -26,6 +25,7 @@ from paramreuse.study.source_ranking import ranked_sources
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer_stage import transfer_rows
+from paramreuse.sweep.outcomes import Sweep
 from paramreuse.verdict import Verdict, judge, share_curve
 
 if TYPE_CHECKING:

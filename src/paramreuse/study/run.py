@@ -13,7 +13,6 @@ import yaml
 from paramreuse.checkpoint import read_checkpoint
 from paramreuse.errors import DataError, SiteMismatchError, StudyError
 from paramreuse.files import write_text
-from paramreuse.recalibration import statistic_keys
 from paramreuse.sites.matching import match_sites
 from paramreuse.study.config import TARGET, Study, dump_study
 from paramreuse.study.job import Job
@@ -25,6 +24,7 @@ from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.transfer_stage import run_transfer
 from paramreuse.study.unchanged import check_unchanged
 from paramreuse.study.workbench import Shelf, Workbench
+from paramreuse.sweep.recalibration import statistic_keys
 from paramreuse.training.trackers import open_tracker, require_tracker
 from paramreuse.versions import provenance
 

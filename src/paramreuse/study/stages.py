@@ -11,12 +11,8 @@ from paramreuse.batchnorm import compare_batchnorms
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.distance import Comparison, compare_models
 from paramreuse.errors import StudyError
-from paramreuse.outcomes import Sweep
 from paramreuse.plan import Plan, plan_reuse
 from paramreuse.plan_file import write_plan
-from paramreuse.recalibrated_sweep import sweep_recalibrated
-from paramreuse.scores import subject_means
-from paramreuse.scoring import score_subjects
 from paramreuse.sites.swaps import kernel_sites, seed_of
 from paramreuse.study.calibration import calibration_batches
 from paramreuse.study.config import TARGET, ModelSpec
@@ -26,7 +22,11 @@ from paramreuse.study.store import as_rows
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
 from paramreuse.study.transfer import draw_subjects
 from paramreuse.study.unchanged import note_checkpoint, note_images
-from paramreuse.sweep import sweep_sites
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.recalibrated import sweep_recalibrated
+from paramreuse.sweep.scores import subject_means
+from paramreuse.sweep.scoring import score_subjects
+from paramreuse.sweep.sweeping import sweep_sites
 from paramreuse.training import train_model
 from paramreuse.verdict import Verdict, judge
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from paramreuse.outcomes import Sweep
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, SkippedTensor
 from paramreuse.sites.swaps import Swap
 from paramreuse.study.store import Store
+from paramreuse.sweep.outcomes import Sweep
 
 _BASELINE = ("", "baseline")
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.plan import Plan
-from paramreuse.scoring import score_subjects
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.attempts import (
     SourcePlan,
@@ -23,6 +22,7 @@ from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.job import Job, followed, keep_epochs, opened
 from paramreuse.study.store import Store
 from paramreuse.study.transfer import Attempt, draw_subjects, kept_model, start_model
+from paramreuse.sweep.scoring import score_subjects
 from paramreuse.training import initial_model, train_model
 
 

@@ -25,11 +25,11 @@ from paramreuse.data.preparation import (
 )
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.errors import DataError, StudyError
-from paramreuse.scores import Dice
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import NETWORK_OPTIONS, TARGET, DataSpec, ModelSpec, Study
 from paramreuse.study.named import NETWORKS, READERS, load_named
 from paramreuse.study.talk import Report, Silent, Talk
+from paramreuse.sweep.scores import Dice
 from paramreuse.training import TrainingSettings, initial_model
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import nn
 
-from paramreuse.batches import Batches
 from paramreuse.data.preparation import PreparedSet, batches, training_batches
 from paramreuse.errors import DataError, ParamReuseError
 from paramreuse.freezing import checksum, frozen_keys, record_tensors, trainable_parameters
+from paramreuse.sweep.batches import Batches
 from paramreuse.training.settings import TASKS, EpochRow, Task, TrainingResult, TrainingSettings
 from paramreuse.training.tasks import loss_of, validation_score
 from paramreuse.untouched import untouched_random_state

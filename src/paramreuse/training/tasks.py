@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramreuse.batches import Batches
 from paramreuse.errors import MissingExtraError, ModelError, ScoreError
-from paramreuse.scores import Dice, NegativeMSE, subject_means
+from paramreuse.sweep.batches import Batches
+from paramreuse.sweep.scores import Dice, NegativeMSE, subject_means
 from paramreuse.training.settings import Task, TrainingSettings
 
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]

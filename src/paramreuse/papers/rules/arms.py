@@ -5,12 +5,12 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.outcomes import MEAN, Sweep
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, Start
 from paramreuse.papers.rules.condition import Condition, Variant
 from paramreuse.papers.rules.estimate import require_subjects
-from paramreuse.scores import subject_means
 from paramreuse.sites.swaps import SOURCE, Swap, kernel_sites
+from paramreuse.sweep.outcomes import MEAN, Sweep
+from paramreuse.sweep.scores import subject_means
 from paramreuse.verdict import ROUNDING
 
 Array = NDArray[np.float64]

@@ -8,9 +8,9 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.intervals import RESAMPLES, bootstrap_interval
 from paramreuse.papers.evidence import NotMeasuredError
 from paramreuse.papers.rules.finding import Finding, Outcome
+from paramreuse.sweep.intervals import RESAMPLES, bootstrap_interval
 from paramreuse.verdict import ROUNDING
 
 Array = NDArray[np.float64]

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from paramreuse.intervals import resampled_means
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.rules.arms import (
     biased_pspnet_arm,
@@ -30,6 +29,7 @@ from paramreuse.papers.rules.estimate import (
     require_subjects,
 )
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
+from paramreuse.sweep.intervals import resampled_means
 
 Array = NDArray[np.float64]
 

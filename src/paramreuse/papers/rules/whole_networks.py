@@ -4,7 +4,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from statistics import median
 
-from paramreuse.outcomes import MEAN
 from paramreuse.papers.evidence import Arm, Evidence
 from paramreuse.papers.rules.arms import (
     kernel_sweep_of,
@@ -20,6 +19,7 @@ from paramreuse.papers.rules.distances import kernel_distances, rmse_words
 from paramreuse.papers.rules.estimate import loses_more
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
 from paramreuse.sites.swaps import Swap
+from paramreuse.sweep.outcomes import MEAN
 from paramreuse.verdict import REUSABLE_SHARE
 
 MAGNITUDE = 10

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.intervals import bootstrap_interval
-from paramreuse.scores import subject_means
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.sites.swaps import SOURCE, Swap
+from paramreuse.sweep.intervals import bootstrap_interval
+from paramreuse.sweep.scores import subject_means
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,14 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from paramreuse.batches import Batches, walk_batches
 from paramreuse.engine.partial import partial_engine
 from paramreuse.engine.plain import Engine, FullEngine, device_of, require_evaluation_mode
 from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.errors import ModelError, ScoreError
-from paramreuse.outcomes import Sweep
-from paramreuse.runner import BASELINE, Progress, Runner, SweepLog, Trial
-from paramreuse.scores import Score
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import SkippedTensor, compare_sites, require_sites
 from paramreuse.sites.swaps import (
@@ -30,7 +26,11 @@ from paramreuse.sites.swaps import (
     make_swaps,
     replacements_for,
 )
-from paramreuse.stopping import CONFIDENCE, TOLERANCE, StoppingRule
+from paramreuse.sweep.batches import Batches, walk_batches
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.runner import BASELINE, Progress, Runner, SweepLog, Trial
+from paramreuse.sweep.scores import Score
+from paramreuse.sweep.stopping import CONFIDENCE, TOLERANCE, StoppingRule
 from paramreuse.untouched import untouched_random_state
 
 Array = NDArray[np.float64]

@@ -14,14 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramreuse.batches import Batches, walk_batches
 from paramreuse.engine.plain import FullEngine, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, SiteMismatchError
-from paramreuse.outcomes import MEAN, Sweep
-from paramreuse.recalibration import recalibrated, statistic_keys
-from paramreuse.runner import Progress, Runner, Trial
-from paramreuse.scores import Score
-from paramreuse.scoring import score_subjects
 from paramreuse.sites.layers import KERNEL_FAMILIES, Kind
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, compare_sites, require_sites
@@ -34,6 +28,12 @@ from paramreuse.sites.swaps import (
     make_swaps,
     replacements_for,
 )
+from paramreuse.sweep.batches import Batches, walk_batches
+from paramreuse.sweep.outcomes import MEAN, Sweep
+from paramreuse.sweep.recalibration import recalibrated, statistic_keys
+from paramreuse.sweep.runner import Progress, Runner, Trial
+from paramreuse.sweep.scores import Score
+from paramreuse.sweep.scoring import score_subjects
 from paramreuse.untouched import untouched_random_state
 
 

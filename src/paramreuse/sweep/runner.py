@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paramreuse.batches import Batch, Batches, check_second_pass, regrouped, walk_batches
 from paramreuse.engine.plain import Engine, checked_output, device_of
 from paramreuse.errors import ScoreError
-from paramreuse.outcomes import Sweep
-from paramreuse.scores import Score, subject_means
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.sites.swaps import SOURCE, Replacements, Swap, is_identical
-from paramreuse.stopping import Side, StoppingRule
+from paramreuse.sweep.batches import Batch, Batches, check_second_pass, regrouped, walk_batches
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.scores import Score, subject_means
+from paramreuse.sweep.stopping import Side, StoppingRule
 
 Array = NDArray[np.float64]
 TrialName: TypeAlias = tuple[str, str]

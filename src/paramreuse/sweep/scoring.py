@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from paramreuse.batches import Batches, walk_batches
 from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ScoreError
-from paramreuse.scores import Score
+from paramreuse.sweep.batches import Batches, walk_batches
+from paramreuse.sweep.scores import Score
 from paramreuse.untouched import untouched_random_state
 
 Array = NDArray[np.float64]
