@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from paramreuse.distance import compare_models
+from paramreuse.compare.distance import compare_models
 
 SHARE_OF_SUM = 0.80
 MEGABYTES_BESIDE_TENSORS = 200
@@ -34,7 +34,7 @@ import sys, torch
 lines = open("/proc/self/status").read().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
-WORK = "from paramreuse.distance import compare_models; compare_models(*sys.argv[1:])"
+WORK = "from paramreuse.compare.distance import compare_models; compare_models(*sys.argv[1:])"
 
 
 def main() -> None:

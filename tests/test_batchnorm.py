@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paramreuse.batchnorm import (
+from paramreuse.compare.batchnorm import (
     compare_batchnorms,
     compare_effective,
     mrb,

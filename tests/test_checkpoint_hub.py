@@ -10,7 +10,7 @@ import torch
 
 from paramreuse.checkpoint import hub, read_checkpoint, write_checkpoint
 from paramreuse.checkpoint.hub import is_hub_address, local_file
-from paramreuse.distance import compare_models
+from paramreuse.compare.distance import compare_models
 from paramreuse.errors import CheckpointError, MissingExtraError
 
 KERNEL = {"conv.weight": torch.arange(36.0).reshape(2, 2, 3, 3)}

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from paramreuse.checkpoint.safetensors_file import SafetensorsFile
-from paramreuse.distance import compare_models, cosine, relative_rmse, rmse
+from paramreuse.compare.distance import compare_models, cosine, relative_rmse, rmse
+from paramreuse.compare.pair_sums import PairSums, pair_sums
 from paramreuse.errors import SiteMismatchError
-from paramreuse.pair_sums import PairSums, pair_sums
 
 
 def conv_net(seed: int, width: int = 12) -> nn.Sequential:

@@ -12,9 +12,9 @@ import yaml
 
 from paramreuse.checkpoint import read_checkpoint
 from paramreuse.cli import main
+from paramreuse.compare.distance import rmse
 from paramreuse.data.phantom import read_phantom
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.distance import rmse
 from paramreuse.errors import DataError, StudyError
 from paramreuse.papers.gathering import gather
 from paramreuse.papers.protocol import (

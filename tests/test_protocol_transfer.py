@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from paramreuse.checkpoint import read_checkpoint
-from paramreuse.distance import rmse
+from paramreuse.compare.distance import rmse
 from paramreuse.papers.evidence import Arm
 from paramreuse.papers.gathering import gather
 from paramreuse.papers.protocol import read_protocol, run_protocol

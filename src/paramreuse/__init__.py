@@ -11,14 +11,14 @@ from paramreuse._version import __version__
 
 if TYPE_CHECKING:
     from paramreuse.alignment import Alignment, align_models
-    from paramreuse.batchnorm import compare_batchnorms, compare_effective, recalibrated
     from paramreuse.checkpoint import (
         Checkpoint,
         load_checkpoint,
         read_checkpoint,
         write_checkpoint,
     )
-    from paramreuse.distance import Comparison, compare_models
+    from paramreuse.compare.batchnorm import compare_batchnorms, compare_effective, recalibrated
+    from paramreuse.compare.distance import Comparison, compare_models
     from paramreuse.errors import ParamReuseError
     from paramreuse.freezing import (
         check_frozen,
@@ -58,9 +58,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "alignment": ("Alignment", "align_models"),
-    "batchnorm": ("compare_batchnorms", "compare_effective", "recalibrated"),
+    "compare.batchnorm": ("compare_batchnorms", "compare_effective", "recalibrated"),
     "checkpoint": ("Checkpoint", "load_checkpoint", "read_checkpoint", "write_checkpoint"),
-    "distance": ("Comparison", "compare_models"),
+    "compare.distance": ("Comparison", "compare_models"),
     "errors": ("ParamReuseError",),
     "freezing": (
         *("check_frozen", "freeze_tensors", "frozen_keys"),

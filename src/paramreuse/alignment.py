@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from paramreuse.channel_trace import aliases_of, channel_groups
 from paramreuse.channels import ChannelGroup, Slot
-from paramreuse.pair_sums import PairSums, pair_sums
+from paramreuse.compare.pair_sums import PairSums, pair_sums
 from paramreuse.sites.lending import Lent, Weights, is_swappable, lend, tensors_of
 from paramreuse.sites.matching import Site, compare_sites, require_sites, source_key
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from paramreuse.distance import Comparison, compare_models
+from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ParamReuseError, SiteMismatchError
 from paramreuse.sites.lending import Weights, lend, tensors_of

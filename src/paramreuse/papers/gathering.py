@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 from paramreuse.checkpoint import read_checkpoint
-from paramreuse.distance import compare_models
+from paramreuse.compare.distance import compare_models
 from paramreuse.errors import CheckpointError, SiteMismatchError, StudyError
 from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start, TransferScore
 from paramreuse.papers.model_words import IDEAL_SOURCE, transfer_model

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from paramreuse.batchnorm import BatchNormComparison
-from paramreuse.distance import Comparison
+from paramreuse.compare.batchnorm import BatchNormComparison
+from paramreuse.compare.distance import Comparison
 from paramreuse.errors import ScoreError
 from paramreuse.report.colours import (
     CLASS_COLOURS,

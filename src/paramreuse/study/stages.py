@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from paramreuse.batchnorm import compare_batchnorms
 from paramreuse.checkpoint import write_checkpoint
-from paramreuse.distance import Comparison, compare_models
+from paramreuse.compare.batchnorm import compare_batchnorms
+from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.errors import StudyError
 from paramreuse.plan import Plan, plan_reuse
 from paramreuse.plan_file import write_plan

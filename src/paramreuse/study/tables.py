@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paramreuse.batchnorm import compare_batchnorms
 from paramreuse.checkpoint.hub import is_hub_address
+from paramreuse.compare.batchnorm import compare_batchnorms
+from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.console import remark, result, show_table
-from paramreuse.distance import Comparison, compare_models
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
 from paramreuse.plan import Plan, plan_reuse

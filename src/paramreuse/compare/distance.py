@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from paramreuse.lineage import KernelEvidence, Lineage, judge_lineage, kernel_evidence
-from paramreuse.pair_sums import PairSums, incomparable, pair_sums
+from paramreuse.compare.lineage import KernelEvidence, Lineage, judge_lineage, kernel_evidence
+from paramreuse.compare.pair_sums import PairSums, incomparable, pair_sums
 from paramreuse.sites.layers import KERNEL_FAMILIES, Kind
 from paramreuse.sites.lending import Weights, dtype_in, is_swappable, lend, tensors_of, view_in
 from paramreuse.sites.matching import (

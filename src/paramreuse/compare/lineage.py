@@ -25,7 +25,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from paramreuse.pair_sums import PairSums
+from paramreuse.compare.pair_sums import PairSums
 
 _CLEAR_GAP = 0.10  # fine-tuned pairs lie at 0.12-0.75, independent ones at 0.98-1.02
 _SMALL_GAP = 0.05

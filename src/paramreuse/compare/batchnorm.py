@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from paramreuse.compare.pair_sums import pair_sums
 from paramreuse.errors import ModelError
-from paramreuse.pair_sums import pair_sums
 from paramreuse.sites.layers import Kind, key_of
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, compare_sites, require_sites, units_of
