@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramreuse.alignment import Alignment, align_models
-from paramreuse.channel_trace import channel_groups
+from paramreuse.alignment.matching import Alignment, align_models
+from paramreuse.alignment.trace import channel_groups
 from paramreuse.engine.partial import PartialEngine
 from paramreuse.engine.plain import FullEngine
 from paramreuse.networks import unet

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from paramreuse._version import __version__
 
 if TYPE_CHECKING:
-    from paramreuse.alignment import Alignment, align_models
+    from paramreuse.alignment.matching import Alignment, align_models
     from paramreuse.checkpoint import (
         Checkpoint,
         load_checkpoint,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from paramreuse.verdict import Verdict, judge, share_curve
 
 _HOMES = {
-    "alignment": ("Alignment", "align_models"),
+    "alignment.matching": ("Alignment", "align_models"),
     "compare.batchnorm": ("compare_batchnorms", "compare_effective", "recalibrated"),
     "checkpoint": ("Checkpoint", "load_checkpoint", "read_checkpoint", "write_checkpoint"),
     "compare.distance": ("Comparison", "compare_models"),

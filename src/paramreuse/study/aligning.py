@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramreuse.alignment import align_models
+from paramreuse.alignment.matching import align_models
 from paramreuse.checkpoint import load_checkpoint
 from paramreuse.sites.lending import Weights, tensors_of
 from paramreuse.sites.matching import sites_of

@@ -8,9 +8,9 @@ import operator
 import numpy as np
 import torch
 
-from paramreuse import channel_shapes as shapes
-from paramreuse.channel_call import Call, Rule, Value, fix_all, keep_in_place
-from paramreuse.channels import POSITION, Dim, Dims
+from paramreuse.alignment import shapes
+from paramreuse.alignment.call import Call, Rule, Value, fix_all, keep_in_place
+from paramreuse.alignment.channels import POSITION, Dim, Dims
 
 
 def apply_rule(call: Call) -> Value:

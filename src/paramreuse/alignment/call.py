@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
-from paramreuse.channels import Dim, Dims, Ids, Ties
+from paramreuse.alignment.channels import Dim, Dims, Ids, Ties
 
 Value: TypeAlias = Dims | list[Dims]
 """Dimensions of a tensor, or of each of several."""

@@ -4,8 +4,8 @@ from math import prod
 
 import numpy as np
 
-from paramreuse.channel_call import Call, Value, fix_all
-from paramreuse.channels import POSITION, Dim, Dims, Ids
+from paramreuse.alignment.call import Call, Value, fix_all
+from paramreuse.alignment.channels import POSITION, Dim, Dims, Ids
 
 
 def reshape(call: Call) -> Value:

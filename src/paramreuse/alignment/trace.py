@@ -12,9 +12,9 @@ from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
-from paramreuse.channel_call import Call, Value
-from paramreuse.channel_ops import apply_rule
-from paramreuse.channels import POSITION, ChannelGroup, Dims, Ids, Ties, Use, find_groups
+from paramreuse.alignment.call import Call, Value
+from paramreuse.alignment.channels import POSITION, ChannelGroup, Dims, Ids, Ties, Use, find_groups
+from paramreuse.alignment.operations import apply_rule
 from paramreuse.errors import ModelError
 from paramreuse.untouched import untouched_random_state
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from paramreuse.channel_trace import aliases_of, channel_groups
-from paramreuse.channels import ChannelGroup, Slot
+from paramreuse.alignment.channels import ChannelGroup, Slot
+from paramreuse.alignment.trace import aliases_of, channel_groups
 from paramreuse.compare.pair_sums import PairSums, pair_sums
 from paramreuse.sites.lending import Lent, Weights, is_swappable, lend, tensors_of
 from paramreuse.sites.matching import Site, compare_sites, require_sites, source_key
