@@ -23,7 +23,7 @@ from gauntlet_inputs import (
     smooth_images,
     train_step,
 )
-from paramreuse.freezing import frozen_keys, record_tensors
+from paramreuse.reuse.freezing import frozen_keys, record_tensors
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ from paramreuse.engine.graph import dependent_nodes
 from paramreuse.engine.partial import PartialEngine
 from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.networks import pspnet, unet
+from paramreuse.reuse.verdict import judge
 from paramreuse.sites.matching import Site, match_sites
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.scores import Dice
 from paramreuse.sweep.sweeping import sweep_sites
-from paramreuse.verdict import judge
 
 Batch = tuple[Tensor, Tensor, list[str]]
 Row = dict[str, object]

@@ -21,8 +21,8 @@ from paramreuse.papers.rules.condition import CONDITIONS, Condition, Variant
 from paramreuse.papers.rules.counting import Count, count_reusable, possible_words
 from paramreuse.papers.rules.estimate import Estimate, estimate_gap, estimate_table
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
+from paramreuse.reuse.verdict import Word, judge
 from paramreuse.sites.swaps import Swap
-from paramreuse.verdict import Word, judge
 
 COLUMNS = [
     *("shared", "shared_control", "shared_relative", "shared_recalibrated"),

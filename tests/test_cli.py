@@ -18,7 +18,7 @@ from paramreuse.checkpoint import read_checkpoint, write_checkpoint
 from paramreuse.cli import app, main
 from paramreuse.console import show_json
 from paramreuse.networks import unet
-from paramreuse.plan_file import read_plan
+from paramreuse.reuse.plan_file import read_plan
 from paramreuse.study import stages
 from paramreuse.study.run import run_study
 from paramreuse.study.tables import show_outcome

@@ -22,9 +22,9 @@ from paramreuse.report.figures import (
     plot_sweep,
     plot_transfer,
 )
+from paramreuse.reuse.verdict import judge
 from paramreuse.sites.swaps import layer_swaps, single_swaps
 from paramreuse.sweep.outcomes import Sweep
-from paramreuse.verdict import judge
 from report_samples import (
     batchnorm_rows,
     comparison_rows,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from paramreuse.errors import FrozenTensorMovedError, PlanError
-from paramreuse.freezing import frozen_keys
-from paramreuse.plan import Action, Plan, PlanEntry
+from paramreuse.reuse.freezing import frozen_keys
+from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import FrozenTensorMovedError, ModelError, PlanError
-from paramreuse.freezing import (
+from paramreuse.reuse.freezing import (
     check_frozen,
     freeze_tensors,
     frozen_keys,

@@ -27,10 +27,10 @@ from paramreuse.engine.partial import PartialEngine
 from paramreuse.engine.plain import Engine
 from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.networks import pspnet, unet
+from paramreuse.reuse.verdict import judge
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.scores import Dice, NegativeMSE
 from paramreuse.sweep.sweeping import sweep_sites
-from paramreuse.verdict import judge
 
 
 def together(model: nn.Module, inputs: Tensor, *, limit_gb: float | None = None) -> PartialEngine:

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from made_up import kernel, made_up_sweep
 from paramreuse.errors import PlanError
-from paramreuse.freezing import check_frozen, frozen_keys, trainable_parameters
 from paramreuse.networks.pspnet import pspnet
-from paramreuse.plan import (
+from paramreuse.reuse.freezing import check_frozen, frozen_keys, trainable_parameters
+from paramreuse.reuse.plan import (
     Action,
     Plan,
     PlanEntry,
@@ -17,10 +17,10 @@ from paramreuse.plan import (
     plan_leaving,
     plan_reuse,
 )
+from paramreuse.reuse.verdict import judge
 from paramreuse.sites.matching import match_sites, sites_of
 from paramreuse.sweep.scores import Accuracy
 from paramreuse.sweep.sweeping import sweep_sites
-from paramreuse.verdict import judge
 from small_networks import small_batches, small_network
 
 PAPERS_LIST = ["RM 1", "RM 17", *(f"W {n}" for n in (1, 6, 11, 12, 16, 17, 19, 20))]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from paramreuse.errors import PlanError
 from paramreuse.networks.pspnet import pspnet
-from paramreuse.plan import Action, Plan, PlanEntry, plan_leaving
-from paramreuse.plan_file import read_plan, write_plan
+from paramreuse.reuse.plan import Action, Plan, PlanEntry, plan_leaving
+from paramreuse.reuse.plan_file import read_plan, write_plan
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, sites_of
 from small_networks import small_network

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, ParamReuseError, SiteMismatchError
-from paramreuse.ranking import RANKING_COLUMNS, rank_sources
+from paramreuse.reuse.ranking import RANKING_COLUMNS, rank_sources
 from paramreuse.sweep.scores import Accuracy
 from small_networks import small_network
 

@@ -20,10 +20,10 @@ from paramreuse.report.page import render_page, write_report
 from paramreuse.report.payload import missing_parts, page_payload
 from paramreuse.report.pictures import picture_rows
 from paramreuse.report.plain_values import embedded_json, plain, table
+from paramreuse.reuse.verdict import judge
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import pair_swaps, single_swaps
-from paramreuse.verdict import judge
 from report_samples import (
     comparison_rows,
     example_image,

@@ -5,8 +5,8 @@ import yaml
 from torch import nn
 
 from paramreuse.errors import PlanError
-from paramreuse.plan import Action, Plan, PlanEntry
-from paramreuse.schedule_export import plan_to_schedule
+from paramreuse.reuse.plan import Action, Plan, PlanEntry
+from paramreuse.reuse.schedule_export import plan_to_schedule
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 

@@ -7,6 +7,7 @@ from torch import nn
 
 import paramreuse.sweep.sweeping
 from paramreuse.errors import ScoreError
+from paramreuse.reuse.verdict import judge
 from paramreuse.sweep.scores import Dice
 from paramreuse.sweep.stopping import (
     Array,
@@ -16,7 +17,6 @@ from paramreuse.sweep.stopping import (
     likely_side,
 )
 from paramreuse.sweep.sweeping import sweep_sites
-from paramreuse.verdict import judge
 
 
 def test_a_large_drop_is_certain_once_the_rest_cannot_make_up_for_it() -> None:

@@ -21,7 +21,8 @@ from torch import nn
 
 from paramreuse.checkpoint import read_checkpoint
 from paramreuse.cli import main
-from paramreuse.plan_file import read_plan
+from paramreuse.reuse.plan_file import read_plan
+from paramreuse.reuse.verdict import Word
 from paramreuse.study import run as run_module
 from paramreuse.study import stages, transfer_stage
 from paramreuse.study.config import Study
@@ -30,7 +31,6 @@ from paramreuse.study.stages import verdict_of
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.workbench import Workbench
-from paramreuse.verdict import Word
 from study_samples import (
     PHANTOM,
     checkpoint,

@@ -11,13 +11,13 @@ import torch
 
 from made_up import kernel, made_up_sweep
 from paramreuse.errors import StudyError
+from paramreuse.reuse.verdict import judge
 from paramreuse.sites.matching import SkippedTensor, match_sites
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.scores import Dice
 from paramreuse.sweep.sweeping import sweep_sites
-from paramreuse.verdict import judge
 from study_samples import seeded
 
 NUM_BATCHES = 3

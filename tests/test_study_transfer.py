@@ -13,8 +13,8 @@ from torch import nn
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.data.preparation import UNLABELLED, PreparedSet
 from paramreuse.errors import DataError
-from paramreuse.freezing import frozen_keys
-from paramreuse.plan import Action, Plan, PlanEntry
+from paramreuse.reuse.freezing import frozen_keys
+from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, match_sites
 from paramreuse.study import transfer_stage

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from paramreuse.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
 from paramreuse.data.preparation import PreparedSet
 from paramreuse.errors import StudyError
-from paramreuse.plan import Action, Plan, PlanEntry
+from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.matching import sites_of
 from paramreuse.study import transfer_stage
 from paramreuse.study.attempts import attempts_of

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from paramreuse.data.preparation import UNLABELLED, PreparedSet, batches, training_batches
 from paramreuse.errors import CheckpointError, ModelError, ParamReuseError, PlanError, ScoreError
-from paramreuse.freezing import freeze_tensors, frozen_keys
+from paramreuse.reuse.freezing import freeze_tensors, frozen_keys
 from paramreuse.training import (
     EpochRow,
     TrainingResult,

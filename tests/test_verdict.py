@@ -9,10 +9,10 @@ import pytest
 
 from made_up import kernel, made_up_sweep
 from paramreuse.errors import ScoreError
+from paramreuse.reuse.verdict import Judgement, Verdict, Word, judge, share_curve
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import Swap
-from paramreuse.verdict import Judgement, Verdict, Word, judge, share_curve
 
 NONE, SMALL, LARGE = [0.0] * 4, [0.25] * 4, [0.5] * 4
 UNSURE = [0.0, 0.0, 0.0, 1.0]

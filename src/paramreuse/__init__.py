@@ -20,14 +20,21 @@ if TYPE_CHECKING:
     from paramreuse.compare.batchnorm import compare_batchnorms, compare_effective, recalibrated
     from paramreuse.compare.distance import Comparison, compare_models
     from paramreuse.errors import ParamReuseError
-    from paramreuse.freezing import (
+    from paramreuse.report.figures import (
+        plot_batchnorm,
+        plot_distance,
+        plot_map,
+        plot_sweep,
+        plot_transfer,
+    )
+    from paramreuse.reuse.freezing import (
         check_frozen,
         freeze_tensors,
         frozen_keys,
         trainable_parameters,
         unfreeze_tensors,
     )
-    from paramreuse.plan import (
+    from paramreuse.reuse.plan import (
         Action,
         Plan,
         PlanEntry,
@@ -36,16 +43,10 @@ if TYPE_CHECKING:
         plan_leaving,
         plan_reuse,
     )
-    from paramreuse.plan_file import read_plan, write_plan
-    from paramreuse.ranking import Ranking, rank_sources
-    from paramreuse.report.figures import (
-        plot_batchnorm,
-        plot_distance,
-        plot_map,
-        plot_sweep,
-        plot_transfer,
-    )
-    from paramreuse.schedule_export import plan_to_schedule
+    from paramreuse.reuse.plan_file import read_plan, write_plan
+    from paramreuse.reuse.ranking import Ranking, rank_sources
+    from paramreuse.reuse.schedule_export import plan_to_schedule
+    from paramreuse.reuse.verdict import Verdict, judge, share_curve
     from paramreuse.sites.layers import Kind
     from paramreuse.sites.matching import Site, SiteMatch, compare_sites, match_sites, sites_of
     from paramreuse.sites.swaps import Swap, make_swaps
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from paramreuse.sweep.scores import Accuracy, Dice, IoU, NegativeMSE, Score
     from paramreuse.sweep.sweeping import sweep_sites
     from paramreuse.training.freeze_plan import FreezePlan
-    from paramreuse.verdict import Verdict, judge, share_curve
 
 _HOMES = {
     "alignment.matching": ("Alignment", "align_models"),
@@ -62,29 +62,29 @@ _HOMES = {
     "checkpoint": ("Checkpoint", "load_checkpoint", "read_checkpoint", "write_checkpoint"),
     "compare.distance": ("Comparison", "compare_models"),
     "errors": ("ParamReuseError",),
-    "freezing": (
+    "reuse.freezing": (
         *("check_frozen", "freeze_tensors", "frozen_keys"),
         *("trainable_parameters", "unfreeze_tensors"),
     ),
     "sites.layers": ("Kind",),
     "sweep.outcomes": ("Sweep",),
-    "plan": (
+    "reuse.plan": (
         *("Action", "Plan", "PlanEntry"),
         *("apply_plan", "plan_by_papers", "plan_leaving", "plan_reuse"),
     ),
-    "plan_file": ("read_plan", "write_plan"),
-    "ranking": ("Ranking", "rank_sources"),
+    "reuse.plan_file": ("read_plan", "write_plan"),
+    "reuse.ranking": ("Ranking", "rank_sources"),
     "sweep.recalibrated": ("sweep_recalibrated",),
     "report.figures": (
         *("plot_batchnorm", "plot_distance", "plot_map", "plot_sweep", "plot_transfer"),
     ),
-    "schedule_export": ("plan_to_schedule",),
+    "reuse.schedule_export": ("plan_to_schedule",),
     "sweep.scores": ("Accuracy", "Dice", "IoU", "NegativeMSE", "Score"),
     "sites.matching": ("Site", "SiteMatch", "compare_sites", "match_sites", "sites_of"),
     "sites.swaps": ("Swap", "make_swaps"),
     "sweep.sweeping": ("sweep_sites",),
     "training.freeze_plan": ("FreezePlan",),
-    "verdict": ("Verdict", "judge", "share_curve"),
+    "reuse.verdict": ("Verdict", "judge", "share_curve"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -264,7 +264,7 @@ def plan(
     Example: paramreuse plan runs/acdc --source acdc-ae -o plan.yaml
     """
     from paramreuse.console import Terminal, result
-    from paramreuse.plan_file import write_plan
+    from paramreuse.reuse.plan_file import write_plan
     from paramreuse.study.run_folder import require_outside
     from paramreuse.study.tables import planned
 

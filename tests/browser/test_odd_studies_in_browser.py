@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from paramreuse.report.contents import ReportData, SourceReport
+from paramreuse.reuse.verdict import judge
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import single_swaps
 from paramreuse.sweep.outcomes import Sweep
-from paramreuse.verdict import judge
 from report_samples import (
     CLASSES,
     comparison_rows,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from paramreuse.plan import plan_reuse
-from paramreuse.plan_file import read_plan
+from paramreuse.reuse.plan import plan_reuse
+from paramreuse.reuse.plan_file import read_plan
+from paramreuse.reuse.verdict import judge
 from paramreuse.sites.swaps import Swap
-from paramreuse.verdict import judge
 
 pytestmark = pytest.mark.slow
 

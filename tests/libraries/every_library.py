@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import paramreuse as pr
-from paramreuse.freezing import frozen_keys, trainable_parameters
+from paramreuse.reuse.freezing import frozen_keys, trainable_parameters
 from paramreuse.sweep.batches import Batches
 from paramreuse.sweep.scores import Score
 

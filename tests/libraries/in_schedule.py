@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import paramreuse as pr
 from paramreuse.networks import unet
-from paramreuse.plan import Action, Plan, PlanEntry
+from paramreuse.reuse.plan import Action, Plan, PlanEntry
 
 
 class Segmentation(L.LightningModule):

@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from paramreuse.reuse.verdict import CONFIDENCE
 from paramreuse.sites.matching import Site
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.stopping import TOLERANCE
-from paramreuse.verdict import CONFIDENCE
 
 Row: TypeAlias = Mapping[str, object]
 """One row of a table, by column name."""

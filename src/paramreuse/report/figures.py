@@ -21,10 +21,10 @@ from paramreuse.report.colours import (
 from paramreuse.report.curves import sweep_curve
 from paramreuse.report.requirements import require_report_extra
 from paramreuse.report.transfer_table import summarise_transfer
+from paramreuse.reuse.verdict import Verdict
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.swaps import SOURCE
 from paramreuse.sweep.outcomes import MEAN, Sweep
-from paramreuse.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd

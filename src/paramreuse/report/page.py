@@ -11,7 +11,7 @@ from paramreuse.report.inlined import as_html, digest, own_file
 from paramreuse.report.payload import missing_parts, page_payload
 from paramreuse.report.plain_values import embedded_json, plain, readable
 from paramreuse.report.requirements import require_report_extra
-from paramreuse.verdict import judge
+from paramreuse.reuse.verdict import judge
 
 _SCRIPTS = (
     *("elements.js", "judging.js", "charts.js", "network_map.js", "layer_panel.js"),

@@ -8,9 +8,9 @@ from paramreuse.report.pictures import picture_rows
 from paramreuse.report.plain_values import plain, short, table
 from paramreuse.report.swap_facts import swap_facts
 from paramreuse.report.transfer_table import summarise_transfer, transfer_classes
+from paramreuse.reuse.verdict import REUSABLE_SHARE, ROUNDING
 from paramreuse.sites.matching import Site, output_channels, units_of
 from paramreuse.sweep.outcomes import Sweep
-from paramreuse.verdict import REUSABLE_SHARE, ROUNDING
 
 _PARTS = {
     "sweep": "Sweep: what swapping each site costs",

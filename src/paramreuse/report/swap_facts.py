@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from paramreuse.report.contents import SourceReport
 from paramreuse.report.plain_values import short
+from paramreuse.reuse.verdict import judge
 from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.intervals import bootstrap_interval
 from paramreuse.sweep.outcomes import Sweep, column_means
-from paramreuse.verdict import judge
 
 Array = NDArray[np.float64]
 

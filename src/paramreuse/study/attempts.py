@@ -6,7 +6,7 @@ from math import isnan
 from typing import Any
 
 from paramreuse.errors import StudyError
-from paramreuse.plan import Plan
+from paramreuse.reuse.plan import Plan
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.job import Job, opened

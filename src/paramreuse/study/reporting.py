@@ -10,10 +10,11 @@ import numpy as np
 
 from paramreuse.errors import ParamReuseError, StudyError
 from paramreuse.files import write_text
-from paramreuse.plan import plan_reuse
 from paramreuse.report.connections import layer_edges
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
 from paramreuse.report.page import write_report
+from paramreuse.reuse.plan import plan_reuse
+from paramreuse.reuse.verdict import Verdict, judge, share_curve
 from paramreuse.sites.lending import tensors_of
 from paramreuse.sites.matching import Site, sites_of
 from paramreuse.study.attempts import attempts_of
@@ -26,7 +27,6 @@ from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer_stage import transfer_rows
 from paramreuse.sweep.outcomes import Sweep
-from paramreuse.verdict import Verdict, judge, share_curve
 
 if TYPE_CHECKING:
     import pandas as pd

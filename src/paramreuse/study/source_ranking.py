@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from paramreuse.reuse.verdict import Verdict, judge
 from paramreuse.sites.swaps import kernel_sites
 from paramreuse.study.config import JudgeSpec, Study
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.verdict import Verdict, judge
 
 Row = dict[str, Any]
 

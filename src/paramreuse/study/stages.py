@@ -11,8 +11,9 @@ from paramreuse.checkpoint import write_checkpoint
 from paramreuse.compare.batchnorm import compare_batchnorms
 from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.errors import StudyError
-from paramreuse.plan import Plan, plan_reuse
-from paramreuse.plan_file import write_plan
+from paramreuse.reuse.plan import Plan, plan_reuse
+from paramreuse.reuse.plan_file import write_plan
+from paramreuse.reuse.verdict import Verdict, judge
 from paramreuse.sites.swaps import kernel_sites, seed_of
 from paramreuse.study.calibration import calibration_batches
 from paramreuse.study.config import TARGET, ModelSpec
@@ -28,7 +29,6 @@ from paramreuse.sweep.scores import subject_means
 from paramreuse.sweep.scoring import score_subjects
 from paramreuse.sweep.sweeping import sweep_sites
 from paramreuse.training import train_model
-from paramreuse.verdict import Verdict, judge
 
 
 def run_data(job: Job) -> str:

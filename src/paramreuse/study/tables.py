@@ -12,7 +12,8 @@ from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.console import remark, result, show_table
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
-from paramreuse.plan import Plan, plan_reuse
+from paramreuse.reuse.plan import Plan, plan_reuse
+from paramreuse.reuse.verdict import Verdict
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.lending import Weights, tensors_of
 from paramreuse.sites.matching import sites_of
@@ -25,7 +26,6 @@ from paramreuse.study.source_ranking import ranked_sources, stored_verdicts
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer_stage import transfer_rows
-from paramreuse.verdict import Verdict
 
 Row = dict[str, Any]
 

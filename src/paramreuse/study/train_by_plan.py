@@ -6,8 +6,8 @@ from pathlib import Path
 
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.errors import StudyError
-from paramreuse.plan import apply_plan
-from paramreuse.plan_file import read_plan
+from paramreuse.reuse.plan import apply_plan
+from paramreuse.reuse.plan_file import read_plan
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET
 from paramreuse.study.job import Job, followed, opened

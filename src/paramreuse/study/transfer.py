@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import DataError
-from paramreuse.plan import Action, Plan, PlanEntry, apply_plan
+from paramreuse.reuse.plan import Action, Plan, PlanEntry, apply_plan
 from paramreuse.sites.lending import Weights, lend
 from paramreuse.sites.matching import Site, SkippedTensor, compare_sites, match_sites
 from paramreuse.sites.swaps import seed_of

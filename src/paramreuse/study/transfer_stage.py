@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from paramreuse.checkpoint import write_checkpoint
-from paramreuse.plan import Plan
+from paramreuse.reuse.plan import Plan
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.attempts import (
     SourcePlan,

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from paramreuse.errors import StudyError
-from paramreuse.freezing import checksum
+from paramreuse.reuse.freezing import checksum
 from paramreuse.study.config import Study
 from paramreuse.study.job import Job
 from paramreuse.study.store import Store

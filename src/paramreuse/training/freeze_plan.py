@@ -6,8 +6,8 @@ from typing import Any, Literal
 from torch import nn
 
 from paramreuse.errors import MissingExtraError, PlanError
-from paramreuse.freezing import FrozenRecord, check_record, freeze_tensors, record_tensors
-from paramreuse.plan import Action, Plan
+from paramreuse.reuse.freezing import FrozenRecord, check_record, freeze_tensors, record_tensors
+from paramreuse.reuse.plan import Action, Plan
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import CheckpointError, MissingExtraError, ModelError
-from paramreuse.freezing import trainable_parameters
+from paramreuse.reuse.freezing import trainable_parameters
 from paramreuse.training.settings import EpochRow, TrainingSettings
 from paramreuse.training.tasks import Loss
 

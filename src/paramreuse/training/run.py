@@ -15,7 +15,7 @@ from torch import nn
 
 from paramreuse.data.preparation import PreparedSet, batches, training_batches
 from paramreuse.errors import DataError, ParamReuseError
-from paramreuse.freezing import checksum, frozen_keys, record_tensors, trainable_parameters
+from paramreuse.reuse.freezing import checksum, frozen_keys, record_tensors, trainable_parameters
 from paramreuse.sweep.batches import Batches
 from paramreuse.training.settings import TASKS, EpochRow, Task, TrainingResult, TrainingSettings
 from paramreuse.training.tasks import loss_of, validation_score

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, Start
 from paramreuse.papers.rules.condition import Condition, Variant
 from paramreuse.papers.rules.estimate import require_subjects
+from paramreuse.reuse.verdict import ROUNDING
 from paramreuse.sites.swaps import SOURCE, Swap, kernel_sites
 from paramreuse.sweep.outcomes import MEAN, Sweep
 from paramreuse.sweep.scores import subject_means
-from paramreuse.verdict import ROUNDING
 
 Array = NDArray[np.float64]
 

@@ -9,9 +9,9 @@ from paramreuse.papers.evidence import Arm, NotMeasuredError
 from paramreuse.papers.rules.condition import Condition, Variant
 from paramreuse.papers.rules.estimate import FEWEST_SUBJECTS
 from paramreuse.papers.rules.finding import Finding, Outcome
+from paramreuse.reuse.verdict import ROUNDING, Word
 from paramreuse.sites.swaps import RANDOM_CONTROLS, SOURCE, Swap
 from paramreuse.sweep.outcomes import MeanDrop, Sweep
-from paramreuse.verdict import ROUNDING, Word
 
 _SHUFFLED = RANDOM_CONTROLS[0]
 

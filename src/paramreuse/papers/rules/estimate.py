@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from paramreuse.papers.evidence import NotMeasuredError
 from paramreuse.papers.rules.finding import Finding, Outcome
+from paramreuse.reuse.verdict import ROUNDING
 from paramreuse.sweep.intervals import RESAMPLES, bootstrap_interval
-from paramreuse.verdict import ROUNDING
 
 Array = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ from paramreuse.papers.rules.arms import kernel_sweep_of, kernels_of, pspnet_arm
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.counting import possible_words
 from paramreuse.papers.rules.finding import Finding, Outcome
+from paramreuse.reuse.verdict import Word
 from paramreuse.sites.swaps import Swap
-from paramreuse.verdict import Word
 
 BACKBONE_LAYERS = 20
 """Layers 1 to 20 of PSPNet are its ResNet-18."""

@@ -14,7 +14,7 @@ from paramreuse.papers.rules.distances import (
 )
 from paramreuse.papers.rules.estimate import Estimate
 from paramreuse.papers.rules.finding import Finding, Outcome
-from paramreuse.verdict import ROUNDING
+from paramreuse.reuse.verdict import ROUNDING
 
 
 def likeness_does_not_predict(evidence: Evidence, condition: Condition) -> Finding:

@@ -18,7 +18,7 @@ from paramreuse.papers.rules.distances import (
 )
 from paramreuse.papers.rules.estimate import Estimate, estimate_table, require_subjects
 from paramreuse.papers.rules.finding import Finding, Outcome
-from paramreuse.verdict import ROUNDING
+from paramreuse.reuse.verdict import ROUNDING
 
 STRATEGIES = ("plan-finetune", "plan-freeze")
 """The papers' two ways of training on: "do not freeze" and "freeze"."""

@@ -18,9 +18,9 @@ from paramreuse.papers.rules.counting import Count, count_reusable
 from paramreuse.papers.rules.distances import kernel_distances, rmse_words
 from paramreuse.papers.rules.estimate import loses_more
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
+from paramreuse.reuse.verdict import REUSABLE_SHARE
 from paramreuse.sites.swaps import Swap
 from paramreuse.sweep.outcomes import MEAN
-from paramreuse.verdict import REUSABLE_SHARE
 
 MAGNITUDE = 10
 """Largest ratio of two numbers of the same order of magnitude."""

@@ -6,7 +6,7 @@ import yaml
 from torch import nn
 
 from paramreuse.errors import PlanError
-from paramreuse.plan import Action, Plan
+from paramreuse.reuse.plan import Action, Plan
 
 _HEAD = """# Schedule for finetuning-scheduler, made from a plan of paramreuse.
 # Phase 0 trains what is new to the network, phase 1 thaws what was loaded and is trained along.

@@ -9,7 +9,7 @@ import yaml
 
 from paramreuse.errors import PlanError
 from paramreuse.files import write_text
-from paramreuse.plan import Action, Plan, PlanEntry
+from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import PlanError
-from paramreuse.freezing import freeze_tensors
+from paramreuse.reuse.freezing import freeze_tensors
+from paramreuse.reuse.verdict import Judgement, Verdict, Word
 from paramreuse.sites.lending import Lent, Weights, is_swappable, lend, tensors_of
 from paramreuse.sites.matching import Site, SkippedTensor, source_key
 from paramreuse.sites.swaps import Swap
-from paramreuse.verdict import Judgement, Verdict, Word
 
 
 class Action(StrEnum):

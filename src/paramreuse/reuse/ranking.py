@@ -15,6 +15,7 @@ from torch import nn
 from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ParamReuseError, SiteMismatchError
+from paramreuse.reuse.verdict import CONFIDENCE, Verdict, judge
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, match_sites
 from paramreuse.sites.swaps import kernel_sites
@@ -23,7 +24,6 @@ from paramreuse.sweep.scores import Dice, Score
 from paramreuse.sweep.stopping import TOLERANCE
 from paramreuse.sweep.sweeping import sweep_sites
 from paramreuse.untouched import untouched_random_state
-from paramreuse.verdict import CONFIDENCE, Verdict, judge
 
 if TYPE_CHECKING:
     import pandas as pd

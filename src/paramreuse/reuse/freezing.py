@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from paramreuse.errors import FrozenTensorMovedError, ModelError, PlanError
-from paramreuse.frozen_norm import (
+from paramreuse.reuse.frozen_norm import (
     STATISTICS,
     freeze_statistics,
     frozen_statistics,
