@@ -1,9 +1,9 @@
 """Checkpoints: files to tensors, safely; tensors to models, every one accounted for."""
 
+from paramreuse.checkpoint.accounting import LoadReport, LoadRow, Status
 from paramreuse.checkpoint.loading import load_checkpoint
 from paramreuse.checkpoint.names import KeyMatch, match_keys
 from paramreuse.checkpoint.reading import Checkpoint, read_checkpoint
-from paramreuse.checkpoint.report import LoadReport, LoadRow, Status
 from paramreuse.checkpoint.writing import write_checkpoint
 
 __all__ = [

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from paramreuse.checkpoint.accounting import LoadReport, LoadRow, Status
 from paramreuse.checkpoint.names import KeyMatch, cut_at_ten, match_keys, rename_keys
 from paramreuse.checkpoint.reading import Checkpoint, read_checkpoint
-from paramreuse.checkpoint.report import LoadReport, LoadRow, Status
 from paramreuse.checkpoint.slots import Written, write_slots
 from paramreuse.errors import CheckpointError
 
