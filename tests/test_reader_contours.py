@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from image_files import box, write_contour
-from paramreuse.data.contours import fill_contour, read_contour
+from paramreuse.data.formats.contours import fill_contour, read_contour
 from paramreuse.errors import DataError
 
 

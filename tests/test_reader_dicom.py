@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from image_files import write_dicom
-from paramreuse.data.dicom import read_dicom
+from paramreuse.data.formats.dicom import read_dicom
 from paramreuse.errors import DataError
 
 PIXELS = np.arange(12).reshape(3, 4)

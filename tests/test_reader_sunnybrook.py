@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from image_files import box, write_contour, write_dicom
-from paramreuse.data.contours import fill_contour, read_contour
+from paramreuse.data.formats.contours import fill_contour, read_contour
 from paramreuse.data.sunnybrook import read_sunnybrook
 from paramreuse.errors import DataError
 

@@ -16,15 +16,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from paramreuse.data.dataset_json import (
+from paramreuse.data.formats.dataset_json import (
     check_classes,
     listed_file,
     read_dataset_json,
     strip_ending,
 )
+from paramreuse.data.formats.volumes import NIFTI_ENDINGS, cut_slices, read_labels, read_volume
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.data.subjects import existing_folder, find_subject
-from paramreuse.data.volumes import NIFTI_ENDINGS, cut_slices, read_labels, read_volume
 from paramreuse.errors import DataError
 
 

@@ -15,9 +15,9 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 
+from paramreuse.data.formats.volumes import Spacing, cut_slices, read_labels, read_volume
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.data.subjects import existing_folder, find_subject
-from paramreuse.data.volumes import Spacing, cut_slices, read_labels, read_volume
 from paramreuse.errors import DataError
 
 _FIELD = re.compile(r"\{(\w+)\}")

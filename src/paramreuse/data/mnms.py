@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from paramreuse.data.formats.volumes import cut_slices, read_labels, read_volume
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.data.subjects import existing_folder, find_subject, leave_out
-from paramreuse.data.volumes import cut_slices, read_labels, read_volume
 from paramreuse.errors import DataError
 
 CLASSES = ("background", "RV", "myocardium", "LV")

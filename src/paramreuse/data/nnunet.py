@@ -21,15 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from paramreuse.data.dataset_json import (
+from paramreuse.data.formats.dataset_json import (
     check_classes,
     listed_file,
     read_dataset_json,
     read_json,
 )
+from paramreuse.data.formats.volumes import Spacing, cut_slices, read_labels, read_volume
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.data.subjects import existing_folder, find_subject
-from paramreuse.data.volumes import Spacing, cut_slices, read_labels, read_volume
 from paramreuse.errors import DataError
 
 _READABLE = (".nii.gz", ".nii", ".png")

@@ -21,8 +21,8 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 import torch
 
-from paramreuse.data.contours import fill_contour, read_contour
-from paramreuse.data.dicom import read_dicom
+from paramreuse.data.formats.contours import fill_contour, read_contour
+from paramreuse.data.formats.dicom import read_dicom
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.data.subjects import existing_folder, find_subject
 from paramreuse.errors import DataError

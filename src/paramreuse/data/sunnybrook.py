@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paramreuse.data.contours import Mask, fill_contour, read_contour
-from paramreuse.data.dicom import read_dicom
+from paramreuse.data.formats.contours import Mask, fill_contour, read_contour
+from paramreuse.data.formats.dicom import read_dicom
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.data.subjects import existing_folder, find_subject, leave_out
 from paramreuse.errors import DataError

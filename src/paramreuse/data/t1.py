@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from paramreuse.data.contours import Points, fill_contour
+from paramreuse.data.formats.contours import Points, fill_contour
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.data.subjects import find_subject
 from paramreuse.errors import DataError, MissingExtraError
