@@ -24,12 +24,13 @@ from paramreuse.cli import main
 from paramreuse.reuse.plan_file import read_plan
 from paramreuse.reuse.verdict import Word
 from paramreuse.study import run as run_module
-from paramreuse.study import stages, transfer_stage
+from paramreuse.study import stages
 from paramreuse.study.config import Study
 from paramreuse.study.run import STAGES, open_job, run_study
 from paramreuse.study.stages import verdict_of
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
+from paramreuse.study.transfer import stage as transfer_stage
 from paramreuse.study.workbench import Workbench
 from study_samples import (
     PHANTOM,

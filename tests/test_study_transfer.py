@@ -17,20 +17,20 @@ from paramreuse.reuse.freezing import frozen_keys
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, match_sites
-from paramreuse.study import transfer_stage
-from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import Study
 from paramreuse.study.job import Job
 from paramreuse.study.run import open_job, run_study
 from paramreuse.study.store import Store
-from paramreuse.study.transfer import (
+from paramreuse.study.transfer import stage as transfer_stage
+from paramreuse.study.transfer.attempts import attempts_of
+from paramreuse.study.transfer.plans import (
     Attempt,
     draw_subjects,
     drawable_subjects,
     list_attempts,
     start_model,
 )
-from paramreuse.study.transfer_stage import run_transfer, transfer_rows
+from paramreuse.study.transfer.stage import run_transfer, transfer_rows
 from paramreuse.study.workbench import Workbench
 from paramreuse.training import EpochRow, TrainingResult
 from study_samples import given_content, seeded, study_of

@@ -14,15 +14,15 @@ from paramreuse.data.preparation import PreparedSet
 from paramreuse.errors import StudyError
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.matching import sites_of
-from paramreuse.study import transfer_stage
-from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import Study
 from paramreuse.study.run import open_job, run_study
 from paramreuse.study.run_folder import require_outside
 from paramreuse.study.store import Store
 from paramreuse.study.tables import ranking_rows, summed_transfer
-from paramreuse.study.transfer import Attempt, fit_plan, kept_model
-from paramreuse.study.transfer_stage import run_transfer
+from paramreuse.study.transfer import stage as transfer_stage
+from paramreuse.study.transfer.attempts import attempts_of
+from paramreuse.study.transfer.plans import Attempt, fit_plan, kept_model
+from paramreuse.study.transfer.stage import run_transfer
 from paramreuse.study.workbench import Workbench
 from paramreuse.training import EpochRow, TrainingResult
 from study_samples import given_content, little, seeded, study_of

@@ -10,12 +10,12 @@ from paramreuse.compare.distance import compare_models
 from paramreuse.errors import CheckpointError, SiteMismatchError, StudyError
 from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start, TransferScore
 from paramreuse.papers.model_words import IDEAL_SOURCE, transfer_model
-from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.run_folder import lasting, read_run
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.study.transfer import Attempt, kept_model
+from paramreuse.study.transfer.attempts import attempts_of
+from paramreuse.study.transfer.plans import Attempt, kept_model
 
 
 def gather(folder: Path, arms: Sequence[str], *, name: str, profile: str) -> Evidence:

@@ -17,7 +17,6 @@ from paramreuse.reuse.plan import plan_reuse
 from paramreuse.reuse.verdict import Verdict, judge, share_curve
 from paramreuse.sites.lending import tensors_of
 from paramreuse.sites.matching import Site, sites_of
-from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.costliest import costliest_kernel, mean_drop
 from paramreuse.study.examples import example_images
@@ -25,7 +24,8 @@ from paramreuse.study.job import Job, opened
 from paramreuse.study.source_ranking import ranked_sources
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.study.transfer_stage import transfer_rows
+from paramreuse.study.transfer.attempts import attempts_of
+from paramreuse.study.transfer.stage import transfer_rows
 from paramreuse.sweep.outcomes import Sweep
 
 if TYPE_CHECKING:

@@ -16,17 +16,17 @@ from paramreuse.files import write_text
 from paramreuse.sites.matching import match_sites
 from paramreuse.study.config import TARGET, Study, dump_study
 from paramreuse.study.job import Job
+from paramreuse.study.provenance import provenance
 from paramreuse.study.run_folder import holds_study, read_run
 from paramreuse.study.stages import run_compare, run_data, run_judge, run_plan, run_sweep, run_train
 from paramreuse.study.store import Store
 from paramreuse.study.talk import Silent, Talk
-from paramreuse.study.transfer import draw_subjects
-from paramreuse.study.transfer_stage import run_transfer
+from paramreuse.study.transfer.plans import draw_subjects
+from paramreuse.study.transfer.stage import run_transfer
 from paramreuse.study.unchanged import check_unchanged
 from paramreuse.study.workbench import Shelf, Workbench
 from paramreuse.sweep.recalibration import statistic_keys
 from paramreuse.training.trackers import open_tracker, require_tracker
-from paramreuse.versions import provenance
 
 
 def run_report(job: Job) -> str:

@@ -21,7 +21,7 @@ from paramreuse.study.costliest import costliest_kernel, costliest_swap, mean_dr
 from paramreuse.study.job import Job, followed, keep_epochs, opened
 from paramreuse.study.store import as_rows
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
-from paramreuse.study.transfer import draw_subjects
+from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.unchanged import note_checkpoint, note_images
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.recalibrated import sweep_recalibrated

@@ -18,14 +18,14 @@ from paramreuse.sites.layers import Kind
 from paramreuse.sites.lending import Weights, tensors_of
 from paramreuse.sites.matching import sites_of
 from paramreuse.study.aligning import align_named
-from paramreuse.study.attempts import attempts_of
 from paramreuse.study.config import JudgeSpec, Study
 from paramreuse.study.named import NETWORKS, load_named
 from paramreuse.study.run_folder import read_run
 from paramreuse.study.source_ranking import ranked_sources, stored_verdicts
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.study.transfer_stage import transfer_rows
+from paramreuse.study.transfer.attempts import attempts_of
+from paramreuse.study.transfer.stage import transfer_rows
 
 Row = dict[str, Any]
 

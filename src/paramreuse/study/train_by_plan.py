@@ -14,7 +14,7 @@ from paramreuse.study.job import Job, followed, opened
 from paramreuse.study.run import open_job
 from paramreuse.study.run_folder import read_run, require_outside
 from paramreuse.study.talk import Talk
-from paramreuse.study.transfer import draw_subjects
+from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.workbench import Workbench
 from paramreuse.training import initial_model, train_model
 from paramreuse.training.trackers import open_tracker, require_tracker

@@ -13,7 +13,7 @@ from paramreuse.study.job import Job, opened
 from paramreuse.study.source_ranking import ranked_sources
 from paramreuse.study.stages import plan_of
 from paramreuse.study.store import Store
-from paramreuse.study.transfer import Attempt, fit_plan, list_attempts
+from paramreuse.study.transfer.plans import Attempt, fit_plan, list_attempts
 
 
 def attempts_of(study: Study, store: Store) -> list[Attempt]:

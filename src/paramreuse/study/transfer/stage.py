@@ -11,17 +11,17 @@ from torch import nn
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.reuse.plan import Plan
 from paramreuse.sites.swaps import seed_of
-from paramreuse.study.attempts import (
+from paramreuse.study.config import TARGET, ModelSpec
+from paramreuse.study.job import Job, followed, keep_epochs, opened
+from paramreuse.study.store import Store
+from paramreuse.study.transfer.attempts import (
     SourcePlan,
     attempts_of,
     source_plans,
     tell_choice,
     tell_plans,
 )
-from paramreuse.study.config import TARGET, ModelSpec
-from paramreuse.study.job import Job, followed, keep_epochs, opened
-from paramreuse.study.store import Store
-from paramreuse.study.transfer import Attempt, draw_subjects, kept_model, start_model
+from paramreuse.study.transfer.plans import Attempt, draw_subjects, kept_model, start_model
 from paramreuse.sweep.scoring import score_subjects
 from paramreuse.training import initial_model, train_model
 
