@@ -11,7 +11,7 @@ def own_file(name: str) -> str:
     Args:
         name: E.g. ``page.css``.
     """
-    return (files("paramreuse.report") / name).read_text(encoding="utf-8")
+    return (files("paramreuse.report") / "web" / name).read_text(encoding="utf-8")
 
 
 def as_html(text: str) -> str:
