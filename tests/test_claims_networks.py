@@ -19,9 +19,9 @@ from made_up_arms import (
     sweep_from,
 )
 from paramreuse.papers.evidence import Arm
-from paramreuse.papers.figure_data import figure_frames
-from paramreuse.papers.paper_tables import paper_tables
+from paramreuse.papers.figures.data import figure_frames
 from paramreuse.papers.rules.arms import shares_lost
+from paramreuse.papers.tables.numbered import paper_tables
 
 
 def kernels(drop: Drop, *, layers: range, rest: Drop) -> Drops:

@@ -29,11 +29,11 @@ from made_up_figures import (
 )
 from paramreuse.errors import StudyError
 from paramreuse.papers.evidence import Arm, Role
-from paramreuse.papers.figure_data import FigureFrames, figure_frames
+from paramreuse.papers.figures.data import FigureFrames, figure_frames
+from paramreuse.papers.figures.drawing import draw, redraw
+from paramreuse.papers.figures.svg import svg_text
+from paramreuse.papers.figures.table import read_frame, title_of
 from paramreuse.papers.model_words import model_words
-from paramreuse.report.figure_table import read_frame, title_of
-from paramreuse.report.paper_figures import draw, redraw
-from paramreuse.report.small_svg import svg_text
 
 NUMBERS = [f"figure-{number:02d}" for number in range(3, 15)]
 KINDS = ["W", "B", "RM", "RV", "RW", "RB"]

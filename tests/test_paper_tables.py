@@ -18,9 +18,9 @@ from made_up_figures import (
     transfer_scores,
 )
 from paramreuse.papers.evidence import Arm, TransferScore
-from paramreuse.papers.paper_tables import paper_tables
-from paramreuse.papers.published import REUSE
-from paramreuse.papers.summary_tables import number_ranges
+from paramreuse.papers.tables.numbered import paper_tables
+from paramreuse.papers.tables.published import REUSE
+from paramreuse.papers.tables.summaries import number_ranges
 from paramreuse.sweep.intervals import bootstrap_interval
 from paramreuse.sweep.outcomes import Sweep
 

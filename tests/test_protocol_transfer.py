@@ -11,9 +11,9 @@ import yaml
 from paramreuse.checkpoint import read_checkpoint
 from paramreuse.compare.distance import rmse
 from paramreuse.papers.evidence import Arm
+from paramreuse.papers.figures.drawing import redraw
 from paramreuse.papers.gathering import gather
 from paramreuse.papers.protocol import read_protocol, run_protocol
-from paramreuse.report.paper_figures import redraw
 from paramreuse.study.store import Store
 from study_samples import PHANTOM
 

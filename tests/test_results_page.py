@@ -20,10 +20,10 @@ from made_up_figures import (
 )
 from paramreuse.errors import StudyError
 from paramreuse.papers.evidence import Evidence, Role
-from paramreuse.papers.results_page import write_results
-from paramreuse.report.paper_figures import redraw
-from paramreuse.report.results_content import shown_table, shown_value
-from paramreuse.report.small_svg import svg_text
+from paramreuse.papers.figures.drawing import redraw
+from paramreuse.papers.figures.svg import svg_text
+from paramreuse.papers.page.content import shown_table, shown_value
+from paramreuse.papers.page.writing import write_results
 
 CLAIMS = [
     {"claim": "C1", "statement": "one", "rule": "a rule", "shared": "holds", "independent": ""},

@@ -7,7 +7,7 @@ from typing import Any
 from paramreuse.console import result, show_table
 from paramreuse.papers.claims import claim_number_rows, claims_rows, judge_claims
 from paramreuse.papers.evidence import Evidence
-from paramreuse.papers.results_page import write_results
+from paramreuse.papers.page.writing import write_results
 from paramreuse.study.config import Study
 from paramreuse.study.run_folder import read_run
 from paramreuse.study.store import Store

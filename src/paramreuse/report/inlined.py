@@ -5,13 +5,14 @@ from base64 import b64encode
 from importlib.resources import files
 
 
-def own_file(name: str) -> str:
-    """Return the text of a file that comes with this package.
+def own_file(name: str, *, package: str = "paramreuse.report") -> str:
+    """Return the text of a file that comes with a package of ours.
 
     Args:
         name: E.g. ``page.css``.
+        package: Whose folder ``web`` holds the file.
     """
-    return (files("paramreuse.report") / "web" / name).read_text(encoding="utf-8")
+    return (files(package) / "web" / name).read_text(encoding="utf-8")
 
 
 def as_html(text: str) -> str:

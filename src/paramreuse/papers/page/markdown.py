@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
+from paramreuse.papers.page.content import ResultsContent, Section, ShownFigure, ShownTable
 from paramreuse.report.plain_values import readable
-from paramreuse.report.results_content import ResultsContent, Section, ShownFigure, ShownTable
 
 _MARKS = re.compile(r"([\\`*_\[\]|~$])")
 

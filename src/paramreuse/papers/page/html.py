@@ -1,10 +1,12 @@
 """A page of results as one HTML file that needs nothing but a browser."""
 
 from paramreuse._version import __version__
+from paramreuse.papers.page.content import ResultsContent
 from paramreuse.report.inlined import as_html, digest, own_file
 from paramreuse.report.plain_values import readable
 from paramreuse.report.requirements import require_report_extra
-from paramreuse.report.results_content import ResultsContent
+
+_HERE = "paramreuse.papers.page"
 
 _LOOKS = {"holds": "good", "does not hold": "bad"}
 """Colour of a cell that is an outcome."""
@@ -22,11 +24,11 @@ def results_html(content: ResultsContent) -> str:
     require_report_extra()
     from jinja2 import Environment, StrictUndefined
 
-    style = own_file("results.css")
+    style = own_file("results.css", package=_HERE)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.from_string(own_file("results.html")).render(
+    page = environment.from_string(own_file("results.html", package=_HERE)).render(
         content=content,
         version=__version__,
         style=as_html(style),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paramreuse.papers.figures.table import Table, number_of, read_frame, title_of
 from paramreuse.report.colours import CLASS_COLOURS, GREY
-from paramreuse.report.figure_table import Table, number_of, read_frame, title_of
 from paramreuse.report.requirements import require_report_extra
 from paramreuse.sites.swaps import SOURCE
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.model_words import NOTHING, letter_of, model_words
-from paramreuse.papers.published import PSPNET, REUSE, UNET, Reuse
-from paramreuse.papers.summary_tables import ablation_rows, distance_rows, head_of, share_rows
+from paramreuse.papers.tables.published import PSPNET, REUSE, UNET, Reuse
+from paramreuse.papers.tables.summaries import ablation_rows, distance_rows, head_of, share_rows
 from paramreuse.sweep.intervals import bootstrap_interval
 from paramreuse.sweep.outcomes import MEAN, Sweep, column_means
 from paramreuse.sweep.scores import subject_means

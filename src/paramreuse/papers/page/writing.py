@@ -8,22 +8,22 @@ from paramreuse._version import __version__
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
 from paramreuse.papers.evidence import Arm, Evidence
-from paramreuse.papers.figure_data import figure_frames
+from paramreuse.papers.figures.data import figure_frames
+from paramreuse.papers.figures.drawing import draw
+from paramreuse.papers.figures.svg import svg_text
+from paramreuse.papers.figures.table import title_of
 from paramreuse.papers.model_words import letter_of, model_words
-from paramreuse.papers.paper_tables import paper_tables
-from paramreuse.report.contents import Row
-from paramreuse.report.figure_table import title_of
-from paramreuse.report.paper_figures import draw
-from paramreuse.report.results_content import (
+from paramreuse.papers.page.content import (
     ResultsContent,
     Section,
     ShownFigure,
     ShownTable,
     shown_table,
 )
-from paramreuse.report.results_html import results_html
-from paramreuse.report.results_markdown import results_markdown
-from paramreuse.report.small_svg import svg_text
+from paramreuse.papers.page.html import results_html
+from paramreuse.papers.page.markdown import results_markdown
+from paramreuse.papers.tables.numbered import paper_tables
+from paramreuse.report.contents import Row
 
 if TYPE_CHECKING:
     import pandas as pd
