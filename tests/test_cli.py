@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 from paramreuse import __version__
 from paramreuse.checkpoint import read_checkpoint, write_checkpoint
 from paramreuse.cli import app, main
-from paramreuse.console import show_json
+from paramreuse.cli.console import show_json
+from paramreuse.cli.showing import show_outcome
 from paramreuse.networks import unet
 from paramreuse.reuse.plan_file import read_plan
 from paramreuse.study import stages
 from paramreuse.study.run import run_study
-from paramreuse.study.tables import show_outcome
 from study_samples import PHANTOM, checkpoint, given_content, seeded, study_of, write_study
 
 COMMANDS = sorted(c.callback.__name__ for c in app.registered_commands if c.callback)

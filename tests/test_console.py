@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from paramreuse import console
-from paramreuse.console import Terminal
+from paramreuse.cli import console
+from paramreuse.cli.console import Terminal
 
 Streams = tuple[io.StringIO, io.StringIO]
 Attach = Callable[..., Streams]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paramreuse.console import result, show_table
 from paramreuse.papers.claims import claim_number_rows, claims_rows, judge_claims
 from paramreuse.papers.evidence import Evidence
 from paramreuse.papers.page.writing import write_results
@@ -78,13 +77,3 @@ def protocol_outcome(evidence: Evidence, folder: Path) -> dict[str, Any]:
         "claims": claims_rows(judge_claims(evidence)),
         "report": str(page) if page.exists() else None,
     }
-
-
-def show_protocol(found: Mapping[str, Any]) -> None:
-    """Print the claims table, and where the page is."""
-    hidden = ("statement", "rule")
-    rows = [{k: v for k, v in row.items() if k not in hidden} for row in found["claims"]]
-    for row in found["claims"]:
-        result(f"{row['claim']}: {row['statement']}")
-    show_table(rows, title="Claims")
-    result(found["report"] or f"{found['folder']}: `paramreuse report` writes the page")

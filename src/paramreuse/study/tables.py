@@ -9,12 +9,10 @@ from typing import Any
 from paramreuse.checkpoint.hub import is_hub_address
 from paramreuse.compare.batchnorm import compare_batchnorms
 from paramreuse.compare.distance import Comparison, compare_models
-from paramreuse.console import remark, result, show_table
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
 from paramreuse.reuse.plan import Plan, plan_reuse
 from paramreuse.reuse.verdict import Verdict
-from paramreuse.sites.layers import Kind
 from paramreuse.sites.lending import Weights, tensors_of
 from paramreuse.sites.matching import sites_of
 from paramreuse.study.aligning import align_named
@@ -142,21 +140,6 @@ def _write_distances(path: Path, comparisons: Sequence[Comparison]) -> None:
         raise StudyError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
-def show_comparisons(found: FileComparisons, *, quiet: bool) -> None:
-    """Print distances and BatchNorm statistics per source; lineage and gaps go to stderr."""
-    for comparison, norms in zip(found.comparisons, found.batchnorms, strict=True):
-        show_table([row.to_dict() for row in comparison.rows], title=comparison.source)
-        if norms:
-            show_table(norms, title=f"{comparison.source}: BatchNorm")
-        if comparison.source in found.alignments:
-            rows = found.alignments[comparison.source]
-            show_table(rows, title=f"{comparison.source}: with channels aligned")
-        if not quiet:
-            remark(f"{comparison.source}: {comparison.lineage}: {comparison.lineage_reason}")
-            for item in comparison.skipped:
-                remark(f"  left out {item.key}: {item.reason}")
-
-
 @contextmanager
 def _store_of(folder: Path) -> Iterator[Store]:
     store = Store(folder / "results.sqlite")
@@ -219,13 +202,6 @@ def judgements(folder: Path, *, tolerance: float | None, confidence: float | Non
     ]
 
 
-def show_judgements(found: Sequence[Row]) -> None:
-    """Print one table per source, with its summary on top."""
-    for row in found:
-        result(f"{row['source']}: {row['summary']}")
-        show_table(row["sites"])
-
-
 def sweep_rows(folder: Path) -> list[Row]:
     """Return the rows of every sweep of a run folder, on the mean of the foreground classes."""
     study = read_run(folder)
@@ -283,36 +259,6 @@ def outcome(folder: Path) -> Row:
         "transfer": rows,
         "report": str(page) if page.exists() else None,
     }
-
-
-def show_outcome(found: Row) -> None:
-    """Print what a run ended with."""
-    for row in found["sources"]:
-        result(f"{row['source']}: {row['summary']}")
-        result(f"  {_reusable_layers(row['sites'])}")
-    if found["transfer"]:
-        show_table(found["transfer"], title="Transfer: mean Dice on the validation subjects")
-    if found["report"]:
-        result(found["report"])
-
-
-def _reusable_layers(sites: Sequence[Row]) -> str:
-    by_kind = {
-        kind: [_layer_name(row) for row in sites if row["kind"] == kind and _loadable(row)]
-        for kind in Kind
-    }
-    listed = (f"{kind} {' '.join(layers)}" for kind, layers in by_kind.items() if layers)
-    return f"reusable: {'; '.join(listed) or 'nothing'}"
-
-
-def _layer_name(row: Row) -> str:
-    """Return the layer's number; with its family where several families count from 1."""
-    is_plain = row["swap"] == f"{row['kind']} {row['layer']}"
-    return str(row["layer"] if is_plain else f"{row['family']} {row['layer']}")
-
-
-def _loadable(row: Row) -> bool:
-    return row["verdict"] in ("reusable", "identical")
 
 
 def summed_transfer(study: Study, store: Store) -> list[Row]:

@@ -70,10 +70,11 @@ def demo(
 
     Example: paramreuse demo --out runs/demo
     """
-    from paramreuse.console import Terminal, show_json
+    from paramreuse.cli.console import Terminal, show_json
+    from paramreuse.cli.showing import show_outcome
     from paramreuse.study.run import run_study
     from paramreuse.study.study_file import demo_study
-    from paramreuse.study.tables import outcome, show_outcome
+    from paramreuse.study.tables import outcome
 
     talk = Terminal(quiet=quiet)
     found = outcome(run_study(demo_study(), out, device=device, talk=talk, logger=logger))
@@ -100,12 +101,12 @@ def run(
 
     Example: paramreuse run studies/acdc.yaml --data acdc=/data/ACDC/training --out runs/acdc
     """
-    from paramreuse.console import Terminal, show_json
+    from paramreuse.cli.console import Terminal, show_json
+    from paramreuse.cli.showing import show_outcome, show_protocol
     from paramreuse.papers.protocol import has_arms, outcome_of, read_protocol, run_protocol
-    from paramreuse.papers.results import show_protocol
     from paramreuse.study.run import run_study
     from paramreuse.study.study_file import parse_roots, read_study
-    from paramreuse.study.tables import outcome, show_outcome
+    from paramreuse.study.tables import outcome
 
     roots, talk = parse_roots(data or []), Terminal(quiet=quiet)
     if arm or has_arms(study):
@@ -137,7 +138,7 @@ def layers(
 
     Example: paramreuse layers pspnet
     """
-    from paramreuse.console import show_json, show_table
+    from paramreuse.cli.console import show_json, show_table
     from paramreuse.study.tables import site_rows
 
     rows = site_rows(model)
@@ -168,9 +169,10 @@ def compare(
 
     Example: paramreuse compare target.safetensors source-a.pt source-b.ckpt --json
     """
-    from paramreuse.console import remark, show_json
+    from paramreuse.cli.console import remark, show_json
+    from paramreuse.cli.showing import show_comparisons
     from paramreuse.study.aligning import UNTOLD
-    from paramreuse.study.tables import compare_files, show_comparisons
+    from paramreuse.study.tables import compare_files
 
     aligned = (align, shape) if align else None
     found = compare_files(target, sources, exclude=exclude or [], csv=csv, align=aligned)
@@ -212,7 +214,7 @@ def sweep(
     Example: paramreuse sweep runs/mine --target t.safetensors --source ae=s.safetensors
     --network pspnet --width 16 --reader acdc --root data/acdc --validation 12
     """
-    from paramreuse.console import Terminal, show_json, show_table
+    from paramreuse.cli.console import Terminal, show_json, show_table
     from paramreuse.study.by_hand import open_or_make
     from paramreuse.study.run import run_study
     from paramreuse.study.tables import sweep_rows
@@ -243,8 +245,9 @@ def judge(
 
     Example: paramreuse judge runs/acdc --tolerance 0.05
     """
-    from paramreuse.console import show_json
-    from paramreuse.study.tables import judgements, show_judgements
+    from paramreuse.cli.console import show_json
+    from paramreuse.cli.showing import show_judgements
+    from paramreuse.study.tables import judgements
 
     found = judgements(run_folder, tolerance=tolerance, confidence=confidence)
     (show_json if as_json else show_judgements)(found)
@@ -263,7 +266,7 @@ def plan(
 
     Example: paramreuse plan runs/acdc --source acdc-ae -o plan.yaml
     """
-    from paramreuse.console import Terminal, result
+    from paramreuse.cli.console import Terminal, result
     from paramreuse.reuse.plan_file import write_plan
     from paramreuse.study.run_folder import require_outside
     from paramreuse.study.tables import planned
@@ -297,7 +300,7 @@ def train(
 
     Example: paramreuse train runs/acdc --plan plan.yaml --mode freeze -o model.safetensors
     """
-    from paramreuse.console import Terminal, result
+    from paramreuse.cli.console import Terminal, result
     from paramreuse.study.train_by_plan import TrainingOrder, train_by_plan
 
     order = TrainingOrder(plan_file, source, mode, subjects, epochs, seed)
@@ -313,7 +316,7 @@ def rank(run_folder: Run, as_json: Json = False) -> None:
 
     Example: paramreuse rank runs/acdc
     """
-    from paramreuse.console import show_json, show_table
+    from paramreuse.cli.console import show_json, show_table
     from paramreuse.study.tables import ranking_rows
 
     rows = ranking_rows(run_folder)
@@ -326,7 +329,7 @@ def report(run_folder: Run) -> None:
 
     Example: paramreuse report runs/acdc
     """
-    from paramreuse.console import result
+    from paramreuse.cli.console import result
     from paramreuse.papers.protocol import holds_arms, report_protocol
     from paramreuse.study.run import report_run
 
@@ -352,7 +355,7 @@ def _status(arguments: list[str] | None) -> int:
         error.show()
         return 2
     except ParamReuseError as error:
-        from paramreuse.console import complain
+        from paramreuse.cli.console import complain
 
         complain(str(error))
         return 2
@@ -363,7 +366,7 @@ def _status(arguments: list[str] | None) -> int:
 
 
 def _interrupted() -> int:
-    from paramreuse.console import remark
+    from paramreuse.cli.console import remark
 
     remark("interrupted; the same command goes on where it was")
     return INTERRUPTED

@@ -1,0 +1,9 @@
+"""The command line: parse, delegate, print.
+
+In: arguments.
+Out: tables or JSON on stdout, remarks and errors on stderr, an exit status.
+"""
+
+from paramreuse.cli.commands import app, main
+
+__all__ = ["app", "main"]

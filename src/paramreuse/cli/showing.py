@@ -1,0 +1,70 @@
+"""What the commands print: tables and summaries on stdout, remarks on stderr."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from paramreuse.cli.console import remark, result, show_table
+from paramreuse.sites.layers import Kind
+from paramreuse.study.tables import FileComparisons, Row
+
+
+def show_comparisons(found: FileComparisons, *, quiet: bool) -> None:
+    """Print distances and BatchNorm statistics per source; lineage and gaps go to stderr."""
+    for comparison, norms in zip(found.comparisons, found.batchnorms, strict=True):
+        show_table([row.to_dict() for row in comparison.rows], title=comparison.source)
+        if norms:
+            show_table(norms, title=f"{comparison.source}: BatchNorm")
+        if comparison.source in found.alignments:
+            rows = found.alignments[comparison.source]
+            show_table(rows, title=f"{comparison.source}: with channels aligned")
+        if not quiet:
+            remark(f"{comparison.source}: {comparison.lineage}: {comparison.lineage_reason}")
+            for item in comparison.skipped:
+                remark(f"  left out {item.key}: {item.reason}")
+
+
+def show_judgements(found: Sequence[Row]) -> None:
+    """Print one table per source, with its summary on top."""
+    for row in found:
+        result(f"{row['source']}: {row['summary']}")
+        show_table(row["sites"])
+
+
+def show_outcome(found: Row) -> None:
+    """Print what a run ended with."""
+    for row in found["sources"]:
+        result(f"{row['source']}: {row['summary']}")
+        result(f"  {_reusable_layers(row['sites'])}")
+    if found["transfer"]:
+        show_table(found["transfer"], title="Transfer: mean Dice on the validation subjects")
+    if found["report"]:
+        result(found["report"])
+
+
+def show_protocol(found: Mapping[str, Any]) -> None:
+    """Print the claims table, and where the page is."""
+    hidden = ("statement", "rule")
+    rows = [{k: v for k, v in row.items() if k not in hidden} for row in found["claims"]]
+    for row in found["claims"]:
+        result(f"{row['claim']}: {row['statement']}")
+    show_table(rows, title="Claims")
+    result(found["report"] or f"{found['folder']}: `paramreuse report` writes the page")
+
+
+def _reusable_layers(sites: Sequence[Row]) -> str:
+    by_kind = {
+        kind: [_layer_name(row) for row in sites if row["kind"] == kind and _loadable(row)]
+        for kind in Kind
+    }
+    listed = (f"{kind} {' '.join(layers)}" for kind, layers in by_kind.items() if layers)
+    return f"reusable: {'; '.join(listed) or 'nothing'}"
+
+
+def _layer_name(row: Row) -> str:
+    """Return the layer's number; with its family where several families count from 1."""
+    is_plain = row["swap"] == f"{row['kind']} {row['layer']}"
+    return str(row["layer"] if is_plain else f"{row['family']} {row['layer']}")
+
+
+def _loadable(row: Row) -> bool:
+    return row["verdict"] in ("reusable", "identical")
