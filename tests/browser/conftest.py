@@ -2,19 +2,15 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# The samples are in the folder above, which pytest adds only for tests of its own.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from paramreuse.report.contents import ReportData
 from paramreuse.report.page import write_report
-from report_samples import pspnet_study
+from samples.report import pspnet_study
 
 CHROMIUM = os.environ.get("PARAMREUSE_CHROMIUM") or shutil.which("chromium") or ""
 QUIET = (

@@ -12,7 +12,7 @@ from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import single_swaps
 from paramreuse.sweep.outcomes import Sweep
-from report_samples import (
+from samples.report import (
     CLASSES,
     comparison_rows,
     made_up_sweep,

@@ -68,7 +68,7 @@ def run_tests(file: str, name: str) -> None:
     Warnings are no errors there: they are the libraries' own.
     """
     environment = os.environ | {
-        "PYTHONPATH": f"{folder_with(name)}{os.pathsep}{HERE}",
+        "PYTHONPATH": os.pathsep.join([str(folder_with(name)), os.environ.get("PYTHONPATH", "")]),
         "HF_HUB_OFFLINE": "1",
     }
     options = ["-o", "filterwarnings=default", "-p", "no:cacheprovider", "--no-header"]
