@@ -11,13 +11,8 @@ from paramreuse._version import __version__
 
 if TYPE_CHECKING:
     from paramreuse.alignment.matching import Alignment, align_models
-    from paramreuse.checkpoint import (
-        Checkpoint,
-        load_checkpoint,
-        read_checkpoint,
-        write_checkpoint,
-    )
-    from paramreuse.compare.batchnorm import compare_batchnorms, compare_effective, recalibrated
+    from paramreuse.checkpoint import Checkpoint, load_checkpoint, read_checkpoint, write_checkpoint
+    from paramreuse.compare.batchnorm import compare_batchnorms, compare_effective
     from paramreuse.compare.distance import Comparison, compare_models
     from paramreuse.errors import ParamReuseError
     from paramreuse.report.figures import (
@@ -47,44 +42,46 @@ if TYPE_CHECKING:
     from paramreuse.reuse.ranking import Ranking, rank_sources
     from paramreuse.reuse.schedule_export import plan_to_schedule
     from paramreuse.reuse.verdict import Verdict, judge, share_curve
-    from paramreuse.sites.layers import Kind
+    from paramreuse.sites.layers import Kind, kinds_of_torch_layer
     from paramreuse.sites.matching import Site, SiteMatch, compare_sites, match_sites, sites_of
     from paramreuse.sites.swaps import Swap, make_swaps
     from paramreuse.sweep.outcomes import Sweep
     from paramreuse.sweep.recalibrated import sweep_recalibrated
+    from paramreuse.sweep.recalibration import recalibrated
     from paramreuse.sweep.scores import Accuracy, Dice, IoU, NegativeMSE, Score
     from paramreuse.sweep.sweeping import sweep_sites
     from paramreuse.training.freeze_plan import FreezePlan
 
 _HOMES = {
     "alignment.matching": ("Alignment", "align_models"),
-    "compare.batchnorm": ("compare_batchnorms", "compare_effective", "recalibrated"),
     "checkpoint": ("Checkpoint", "load_checkpoint", "read_checkpoint", "write_checkpoint"),
+    "compare.batchnorm": ("compare_batchnorms", "compare_effective"),
     "compare.distance": ("Comparison", "compare_models"),
     "errors": ("ParamReuseError",),
+    "report.figures": (
+        *("plot_batchnorm", "plot_distance", "plot_map", "plot_sweep", "plot_transfer"),
+    ),
     "reuse.freezing": (
         *("check_frozen", "freeze_tensors", "frozen_keys"),
         *("trainable_parameters", "unfreeze_tensors"),
     ),
-    "sites.layers": ("Kind",),
-    "sweep.outcomes": ("Sweep",),
     "reuse.plan": (
         *("Action", "Plan", "PlanEntry"),
         *("apply_plan", "plan_by_papers", "plan_leaving", "plan_reuse"),
     ),
     "reuse.plan_file": ("read_plan", "write_plan"),
     "reuse.ranking": ("Ranking", "rank_sources"),
-    "sweep.recalibrated": ("sweep_recalibrated",),
-    "report.figures": (
-        *("plot_batchnorm", "plot_distance", "plot_map", "plot_sweep", "plot_transfer"),
-    ),
     "reuse.schedule_export": ("plan_to_schedule",),
-    "sweep.scores": ("Accuracy", "Dice", "IoU", "NegativeMSE", "Score"),
+    "reuse.verdict": ("Verdict", "judge", "share_curve"),
+    "sites.layers": ("Kind", "kinds_of_torch_layer"),
     "sites.matching": ("Site", "SiteMatch", "compare_sites", "match_sites", "sites_of"),
     "sites.swaps": ("Swap", "make_swaps"),
+    "sweep.outcomes": ("Sweep",),
+    "sweep.recalibrated": ("sweep_recalibrated",),
+    "sweep.recalibration": ("recalibrated",),
+    "sweep.scores": ("Accuracy", "Dice", "IoU", "NegativeMSE", "Score"),
     "sweep.sweeping": ("sweep_sites",),
     "training.freeze_plan": ("FreezePlan",),
-    "reuse.verdict": ("Verdict", "judge", "share_curve"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -120,6 +117,7 @@ __all__ = [
     "freeze_tensors",
     "frozen_keys",
     "judge",
+    "kinds_of_torch_layer",
     "load_checkpoint",
     "make_swaps",
     "match_sites",

@@ -4,7 +4,8 @@ At inference BatchNorm is ``y = w (x - mu) / sqrt(var + eps) + b``. Putting the 
 (primed) in one at a time shifts or scales a channel; the measures are means over the channels of a
 layer. Source: arXiv 2008.03411, MRM, MRB, MRV and MRW.
 
-Statistics that have gone stale explain much of these effects: ``recalibrated`` renews them.
+Statistics that have gone stale explain much of these effects: ``recalibrated`` in
+``sweep.recalibration`` renews them.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,6 @@ from paramreuse.errors import ModelError
 from paramreuse.sites.layers import Kind, key_of
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, compare_sites, require_sites, units_of
-from paramreuse.sweep.recalibration import recalibrated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,6 @@ __all__ = [
     "mrv",
     "mrw",
     "mrw_median",
-    "recalibrated",
     "scale_and_shift",
 ]
 
