@@ -1,4 +1,8 @@
-"""Checkpoints: files to tensors, safely; tensors to models, every one accounted for."""
+"""Checkpoints: files to tensors, safely; tensors to models, every one accounted for.
+
+In: files, folders, addresses on the Hugging Face Hub; models.
+Out: tensors by name, models with them loaded, a report of every key, files.
+"""
 
 from paramreuse.checkpoint.accounting import LoadReport, LoadRow, Status
 from paramreuse.checkpoint.loading import load_checkpoint
