@@ -75,6 +75,7 @@ def test_the_commands_are_those_that_are_agreed() -> None:
                 "run",
                 "layers",
                 "compare",
+                "keys",
                 "sweep",
                 "judge",
                 "plan",

@@ -272,10 +272,13 @@ def test_missing_images_are_noticed_before_anything_is_written(tmp_path: Path) -
         ({"reader": "samples.studies:read"}, "module 'samples.studies' has no 'read'"),
         (
             {"reader": "samples.studies:little", "root": "x"},
-            "cannot read data.cine with the options",
+            "data.cine.options has 'subjects': it takes",
         ),
         ({"reader": "samples.studies:PHANTOM"}, "cannot use the reader .*: it is not callable"),
-        ({"options": {"slices": 2, "colour": 1}}, r"data.cine with the options \['colour', 'sli"),
+        (
+            {"options": {"slices": 2, "colour": 1}},
+            "cannot read data.cine: data.cine.options has 'colour'",
+        ),
         ({"options": {"slices": 0}}, "data.cine: cannot make a phantom: slices is 0, expected a"),
     ],
 )

@@ -4,6 +4,8 @@ In: arguments.
 Out: tables or JSON on stdout, remarks and errors on stderr, an exit status.
 """
 
+# Importing it adds its commands.
+import paramreuse.cli.first_hour  # noqa: F401
 from paramreuse.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -1,11 +1,22 @@
 """Random changes of a training batch: the same image seen in another pose, by another scanner."""
 
 import math
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+class Augment(Protocol):
+    """Changes a training batch at random: ``augment_batch``, or a function of one's own."""
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, *, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return new images ``(N, C, H, W)`` and labels ``(N, H, W)``; ``rng`` draws."""
+
 
 MAX_ROTATION_DEGREES = 20.0
 MAX_SCALE = 1.15

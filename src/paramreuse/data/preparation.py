@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paramreuse.data.augmentation import augment_batch
+from paramreuse.data.augmentation import Augment, augment_batch
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.errors import DataError, MissingExtraError
 from paramreuse.untouched import untouched_random_state
@@ -260,11 +260,13 @@ class PreparedBatches:
         prepared: Where the slices are.
         indices: Slices of each batch.
         augmentation: Seed of the random changes; None for none.
+        augment: What changes a batch.
     """
 
     prepared: PreparedSet
     indices: tuple[tuple[int, ...], ...]
     augmentation: tuple[int, ...] | None = None
+    augment: Augment = augment_batch
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -275,7 +277,7 @@ class PreparedBatches:
             picked = torch.tensor(indices)
             images, labels = self.prepared.images[picked], self.prepared.labels[picked]
             if rng is not None:
-                images, labels = augment_batch(images, labels, rng=rng)
+                images, labels = self.augment(images, labels, rng=rng)
             yield images, labels, tuple(self.prepared.subjects[index] for index in indices)
 
 
@@ -305,7 +307,7 @@ def training_batches(
     *,
     seed: int,
     epoch: int,
-    augment: bool = False,
+    augment: bool | Augment = False,
     labelled_only: bool = True,
 ) -> PreparedBatches:
     """Cut a prepared set into shuffled batches for one epoch of training.
@@ -319,7 +321,8 @@ def training_batches(
         batch_size: Slices per batch.
         seed: Of the training run.
         epoch: From 0.
-        augment: Whether images are turned, scaled, shifted and re-graded (see ``augment_batch``).
+        augment: Whether images are turned, scaled, shifted and re-graded (see ``augment_batch``),
+            or a function that changes a batch.
         labelled_only: Whether to leave out slices without labels.
 
     Raises:
@@ -330,7 +333,12 @@ def training_batches(
     cut = _cut([chosen[index] for index in order], batch_size)
     if batch_size > 1 and len(cut) > 1 and len(cut[-1]) == 1:
         cut = (*cut[:-2], cut[-2] + cut[-1])
-    return PreparedBatches(prepared, cut, augmentation=(seed, epoch, 1) if augment else None)
+    return PreparedBatches(
+        prepared,
+        cut,
+        augmentation=(seed, epoch, 1) if augment else None,
+        augment=augment_batch if isinstance(augment, bool) else augment,
+    )
 
 
 def _chosen(prepared: PreparedSet, batch_size: int, labelled_only: bool) -> list[int]:

@@ -36,7 +36,8 @@ def check_study(content: Mapping[str, Any], *, where: str) -> Study:
 
 
 def _message(error: ValidationError, where: str) -> str:
-    problem = error.errors()[0]
+    # A misspelt key first: it is often why another one is missing.
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in problem["loc"])
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import (
@@ -14,6 +14,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from paramreuse.study.key_help import describe
 
 TARGET = "target"
 """Name of the model that is swapped into; every study has one."""
@@ -48,7 +50,9 @@ AtLeastOne = Field(min_length=1)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, json_schema_extra=cast("Any", describe)
+    )
 
 
 NETWORK_OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -105,7 +109,7 @@ class DataSpec(_Section):
         train: Number of subjects to train on; all that are left if not given, 0 for a set that is
             only validated on.
         validation: Number of subjects to validate on.
-        size: Rows and columns after cropping.
+        size: Rows and columns after cropping; one number for a square.
         spacing_mm: Pixel size after resampling; left as it is if not given.
         labels: Class names of this set by those of the target's, where they differ; several may
             become one. Every class but the background has to be there.
@@ -124,16 +128,40 @@ class DataSpec(_Section):
     @field_validator("size", mode="before")
     @classmethod
     def _pair(cls, value: object) -> object:
+        """Take ``size: 64`` for a square."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value, value)
         return tuple(value) if isinstance(value, list) else value
 
 
 class TrainingSpec(_Section):
-    """How a model is trained; what is left out takes the package's defaults."""
+    """How a model is trained; what is left out takes the package's defaults.
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Slices per step.
+        learning_rate: The largest of the schedule.
+        weight_decay: Of the optimiser.
+        optimiser: ``adamw``, ``sgd`` (Nesterov momentum 0.9), or ``package.module:function``,
+            called with (parameters, learning_rate, weight_decay).
+        schedule: ``one-cycle``, ``constant``, or ``package.module:function``, called with
+            (optimiser, steps); the learning rate changes after every step.
+        loss: Of segmentation: ``dice-ce`` (Dice plus cross-entropy), or
+            ``package.module:function``, called with (outputs, inputs, labels).
+        augment: Whether images are turned, scaled, shifted and re-graded; or
+            ``package.module:function``, called with (images, labels, rng=...) of a batch.
+        validate_every: Epochs between validations.
+        precision: Arithmetic of the training.
+    """
 
     epochs: Annotated[int, Field(ge=1)] = 40
     batch_size: Annotated[int, Field(ge=2)] = 16
     learning_rate: Annotated[Number, Field(gt=0)] = 1e-3
-    augment: bool = True
+    weight_decay: Annotated[Number, Field(ge=0)] = 1e-4
+    optimiser: str = "adamw"
+    schedule: str = "one-cycle"
+    loss: str = "dice-ce"
+    augment: bool | str = True
     validate_every: Annotated[int, Field(ge=1)] = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
 
@@ -211,6 +239,8 @@ class TransferSpec(_Section):
         plan_from: Source whose verdict says which sites every plan loads, as in the papers; each
             source's own if not given.
         keep_seeds: Number of repetitions whose trained models are kept.
+        train: ``package.module:function`` that trains instead of the package, called with (model,
+            batches, plan, steps, seed); it returns the model.
     """
 
     subjects: Annotated[list[Annotated[int, Field(ge=1)]], AtLeastOne, Once] = [10]
@@ -225,6 +255,7 @@ class TransferSpec(_Section):
     sources: Literal["all", "best"] | Annotated[list[str], AtLeastOne, Once] = "all"
     plan_from: str | None = None
     keep_seeds: Annotated[int, Field(ge=0)] = 0
+    train: str | None = None
 
     @field_validator("sources", mode="before")
     @classmethod

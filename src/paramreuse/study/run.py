@@ -21,6 +21,7 @@ from paramreuse.study.run_folder import holds_study, read_run
 from paramreuse.study.stages import run_compare, run_data, run_judge, run_plan, run_sweep, run_train
 from paramreuse.study.store import Store
 from paramreuse.study.talk import Silent, Talk
+from paramreuse.study.transfer.own_training import own_training
 from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.transfer.stage import run_transfer
 from paramreuse.study.unchanged import check_unchanged
@@ -191,8 +192,12 @@ def _check_models(bench: Workbench) -> None:
     target = bench.model(TARGET) if given else bench.factory(TARGET)()
     if bench.study.sweep.recalibrate:
         statistic_keys(target)
+    if bench.study.transfer is not None:
+        own_training(bench.study.transfer)
     for name, spec in bench.study.models.items():
         built = spec.checkpoint is None
+        if built:
+            bench.settings(spec, seed=0, folder=None)
         other = bench.factory(name)() if built else read_checkpoint(bench.checkpoint(name))
         try:
             match_sites(target, other)

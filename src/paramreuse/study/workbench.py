@@ -28,6 +28,7 @@ from paramreuse.errors import DataError, StudyError
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import NETWORK_OPTIONS, TARGET, DataSpec, ModelSpec, Study
 from paramreuse.study.named import NETWORKS, READERS, load_named
+from paramreuse.study.own_functions import check_options, first_parameter, training_functions
 from paramreuse.study.talk import Report, Silent, Talk
 from paramreuse.sweep.scores import Dice
 from paramreuse.training import TrainingSettings, initial_model
@@ -156,6 +157,13 @@ class Workbench:
             "num_classes": len(self.image_set(task_data).classes),
         }
         build = load_named(self.study.network.name, NETWORKS, "network")
+        check_options(
+            build,
+            _network_options(self.study),
+            given=("in_channels", "num_classes"),
+            task=f"build the network {self.study.network.name!r}",
+            place="network.options",
+        )
         return lambda: _built(build, options, self.study.network.name)
 
     def initial(self, name: str) -> nn.Module:
@@ -176,12 +184,17 @@ class Workbench:
         return model
 
     def settings(self, spec: ModelSpec, *, seed: int, folder: Path | None) -> TrainingSettings:
-        """Return how a model is trained."""
+        """Return how a model is trained.
+
+        Raises:
+            StudyError: A function that the study names cannot be loaded.
+        """
         return TrainingSettings(
             epochs=spec.epochs,
             batch_size=spec.batch_size,
             learning_rate=spec.learning_rate,
-            augment=spec.augment,
+            weight_decay=spec.weight_decay,
+            **training_functions(spec),
             validate_every=spec.validate_every,
             precision=spec.precision,
             seed=seed,
@@ -302,6 +315,13 @@ def _read(name: str, spec: DataSpec) -> ImageSet:
             f"data.{name} has no root: the reader {spec.reader!r} needs a folder. "
             f"Set root, or give --data {name}=PATH"
         )
+    check_options(
+        reader,
+        spec.options,
+        given=(first_parameter(reader),),
+        task=f"read data.{name}",
+        place=f"data.{name}.options",
+    )
     try:
         image_set = reader(spec.root, **spec.options)
     except TypeError as error:

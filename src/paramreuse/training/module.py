@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from paramreuse.errors import CheckpointError, MissingExtraError, ModelError
 from paramreuse.reuse.freezing import trainable_parameters
-from paramreuse.training.settings import EpochRow, TrainingSettings
-from paramreuse.training.tasks import Loss
+from paramreuse.training.choices import optimiser_of, schedule_of
+from paramreuse.training.settings import EpochRow, Loss, TrainingSettings
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -80,17 +80,10 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         return max(validated, key=lambda row: row.validation_score or 0.0, default=None)
 
     def configure_optimizers(self) -> Any:
-        """Give AdamW the parameters that are not frozen, and step the learning rate."""
-        optimiser = torch.optim.AdamW(
-            trainable_parameters(self.network),
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            max_lr=self.settings.learning_rate,
-            total_steps=int(self.trainer.estimated_stepping_batches),
-        )
+        """Give the optimiser the parameters that are not frozen, and step the learning rate."""
+        optimiser = optimiser_of(self.settings, trainable_parameters(self.network))
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = schedule_of(self.settings, optimiser, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:

@@ -17,7 +17,14 @@ from paramreuse.data.preparation import PreparedSet, batches, training_batches
 from paramreuse.errors import DataError, ParamReuseError
 from paramreuse.reuse.freezing import checksum, frozen_keys, record_tensors, trainable_parameters
 from paramreuse.sweep.batches import Batches
-from paramreuse.training.settings import TASKS, EpochRow, Task, TrainingResult, TrainingSettings
+from paramreuse.training.settings import (
+    TASKS,
+    EpochRow,
+    Task,
+    TrainingResult,
+    TrainingSettings,
+    recognisable,
+)
 from paramreuse.training.tasks import loss_of, validation_score
 from paramreuse.untouched import untouched_random_state
 
@@ -224,7 +231,7 @@ def _fingerprint(
         for each in prepared
     ]
     start = record_tensors(network, network.state_dict()).checksums
-    facts = repr((task, relevant, data, sorted(start.items()), frozen_keys(network)))
+    facts = repr((task, recognisable(relevant), data, sorted(start.items()), frozen_keys(network)))
     return hashlib.sha256(facts.encode()).hexdigest()
 
 

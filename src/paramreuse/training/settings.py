@@ -1,13 +1,16 @@
 """How a training runs, and what comes out of it."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
+from paramreuse.data.augmentation import Augment
 from paramreuse.errors import ParamReuseError
+from paramreuse.training.choices import OPTIMISERS, SCHEDULES, MakeOptimiser, MakeSchedule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,26 +18,38 @@ if TYPE_CHECKING:
 Task: TypeAlias = Literal["segmentation", "autoencoder"]
 """What a network is trained for; the papers' auto-encoder has the segmentation network's shape."""
 
+Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``(outputs, inputs, labels) -> loss``, a mean over the images of the batch."""
+
 TASKS: tuple[Task, ...] = ("segmentation", "autoencoder")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+CHOICES = {"optimiser": tuple(OPTIMISERS), "schedule": tuple(SCHEDULES), "loss": ("dice-ce",)}
+"""What may be named instead of given as a function."""
 _AT_LEAST_ONE = ("epochs", "batch_size", "validate_every")
 _NOT_NEGATIVE = ("weight_decay", "cross_entropy_weight", "dice_weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """How to train: AdamW with a one-cycle learning rate.
+    """How to train: AdamW with a one-cycle learning rate, or functions of one's own.
 
     Source of the schedule: Smith and Topin (2019), arXiv 1708.07120.
 
     Attributes:
         epochs: Passes over the training set.
         batch_size: Images per step.
-        learning_rate: The largest of the cycle, reached after 30 % of the steps.
-        weight_decay: Of AdamW; decoupled from the gradient.
+        learning_rate: The largest of the schedule; one-cycle reaches it after 30 % of the steps.
+        weight_decay: Of the optimiser; AdamW's is decoupled from the gradient.
+        optimiser: ``"adamw"``, ``"sgd"`` (Nesterov momentum 0.9), or ``(parameters, learning_rate,
+            weight_decay) -> optimiser``.
+        schedule: ``"one-cycle"``, ``"constant"``, or ``(optimiser, steps) -> schedule``, which is
+            advanced after every step.
+        loss: ``"dice-ce"`` or ``(outputs, inputs, labels) -> loss``, of segmentation; an
+            auto-encoder is always trained on the squared error.
         cross_entropy_weight: Weight of the cross-entropy in segmentation.
         dice_weight: Weight of the Dice loss over the foreground classes in segmentation.
-        augment: Whether training images are augmented.
+        augment: Whether training images are augmented; or ``(images, labels, *, rng) -> (images,
+            labels)`` of a batch.
         validate_every: Epochs between validations; the last epoch is always validated.
         seed: Of batches, augmentation and dropout. The same seed on the same machine gives the
             same weights, bit for bit; on a GPU as far as its kernels have a deterministic version.
@@ -53,9 +68,12 @@ class TrainingSettings:
     batch_size: int = 16
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
+    optimiser: str | MakeOptimiser = "adamw"
+    schedule: str | MakeSchedule = "one-cycle"
+    loss: str | Loss = "dice-ce"
     cross_entropy_weight: float = 1.0
     dice_weight: float = 1.0
-    augment: bool = True
+    augment: bool | Augment = True
     validate_every: int = 1
     seed: int = 0
     device: str = "auto"
@@ -74,6 +92,13 @@ class TrainingSettings:
             wrong += ["cross_entropy_weight", "dice_weight"]
         if self.precision not in PRECISIONS:
             wrong.append("precision")
+        for name, known in CHOICES.items():
+            chosen = getattr(self, name)
+            if not callable(chosen) and chosen not in known:
+                raise ParamReuseError(
+                    f"cannot train with {name}={chosen!r}: expected one of {list(known)}, or a "
+                    "function"
+                )
         if wrong:
             name = wrong[0]
             expected = (
@@ -86,6 +111,17 @@ class TrainingSettings:
             raise ParamReuseError(
                 f"cannot train with {name}={getattr(self, name)!r}: expected {expected}"
             )
+
+
+def recognisable(settings: TrainingSettings) -> dict[str, object]:
+    """Return the settings by name, a function by where it is defined and not by its address."""
+    held = {part.name: getattr(settings, part.name) for part in fields(settings) if part.repr}
+    return {
+        name: f"{value.__module__}:{value.__qualname__}"
+        if hasattr(value, "__qualname__")
+        else value
+        for name, value in held.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a network is trained for: the loss of a batch and the score of a validation set."""
 
-from collections.abc import Callable, Hashable
-from typing import Any, TypeAlias
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +11,7 @@ from torch.nn import functional as F
 from paramreuse.errors import MissingExtraError, ModelError, ScoreError
 from paramreuse.sweep.batches import Batches
 from paramreuse.sweep.scores import Dice, NegativeMSE, subject_means
-from paramreuse.training.settings import Task, TrainingSettings
-
-Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""``(outputs, inputs, labels) -> loss``, a mean over the images of the batch."""
+from paramreuse.training.settings import Loss, Task, TrainingSettings
 
 
 def loss_of(task: Task, settings: TrainingSettings) -> Loss:
@@ -32,6 +29,8 @@ def loss_of(task: Task, settings: TrainingSettings) -> Loss:
         return lambda outputs, inputs, labels: F.mse_loss(
             outputs.float(), reconstruction_target(inputs, outputs.shape[1])
         )
+    if not isinstance(settings.loss, str):
+        return settings.loss
     try:
         from monai.losses import DiceCELoss
     except ImportError as error:

@@ -175,11 +175,33 @@ def start_model(
         return "nothing loaded"
     if attempt.strategy == "statistics":
         return _load_statistics(model, source, seed)
-    chosen = _plan_of(attempt.strategy, match_sites(model, source), plan, seed)
+    chosen = followed_plan(model, source, plan, attempt, seed)
+    assert chosen is not None, "what loads tensors as they are follows a plan"
     mode: Literal["freeze", "finetune"] = (
         "freeze" if attempt.strategy == "plan-freeze" else "finetune"
     )
     return apply_plan(model, source, chosen, mode=mode).summary()
+
+
+def followed_plan(
+    model: nn.Module,
+    source: Mapping[str, Tensor] | None,
+    plan: Plan | None,
+    attempt: Attempt,
+    seed: int,
+) -> Plan | None:
+    """Return what a strategy loads, as a plan; None where it loads nothing as it is.
+
+    Args:
+        model: Fresh model.
+        source: Tensors of the source; None for ``scratch``.
+        plan: Plan for the source; None where the strategy needs none.
+        attempt: The strategy.
+        seed: Seed of what the strategy draws.
+    """
+    if source is None or attempt.strategy == "statistics":
+        return None
+    return _plan_of(attempt.strategy, match_sites(model, source), plan, seed)
 
 
 def _plan_of(strategy: str, sites: Sequence[Site], plan: Plan | None, seed: int) -> Plan:

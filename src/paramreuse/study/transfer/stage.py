@@ -21,7 +21,14 @@ from paramreuse.study.transfer.attempts import (
     tell_choice,
     tell_plans,
 )
-from paramreuse.study.transfer.plans import Attempt, draw_subjects, kept_model, start_model
+from paramreuse.study.transfer.own_training import own_training, train_by_own
+from paramreuse.study.transfer.plans import (
+    Attempt,
+    draw_subjects,
+    followed_plan,
+    kept_model,
+    start_model,
+)
 from paramreuse.sweep.scoring import score_subjects
 from paramreuse.training import initial_model, train_model
 
@@ -129,6 +136,12 @@ def _trained(job: Job, attempt: Attempt, plan: Plan | None, training: ModelSpec)
     model = initial_model(bench.factory(TARGET), seed("init"))
     lent = opened(job, attempt.source) if attempt.source else None
     start_model(model, lent, plan, attempt, seed(attempt.name))
+    assert bench.study.transfer is not None, "only a study with a transfer section trains here"
+    train = own_training(bench.study.transfer)
+    if train is not None:
+        loaded = followed_plan(model, lent, plan, attempt, seed(attempt.name))
+        drawn = draw_subjects(images.trainable, attempt.subjects, seed("subjects"))
+        return train_by_own(train, model, drawn, loaded, training=training, seed=seed("train"))
     keep = keep_epochs(job.store, "transfer_epochs", attempt.columns)
     settings = bench.settings(
         training, seed=seed("train"), folder=bench.folder / "training" / attempt.name
