@@ -15,7 +15,7 @@ import yaml
 
 import paramreuse
 from paramreuse.cli import app
-from paramreuse.study.checking import check_study
+from paramreuse.study.study_file import check_study
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -9,9 +9,9 @@ import pytest
 from paramreuse.errors import StudyError
 from paramreuse.networks import pspnet, unet
 from paramreuse.networks.unet import Upsampling
-from paramreuse.study.checking import check_study
 from paramreuse.study.config import NETWORK_OPTIONS, Study, dump_study
 from paramreuse.study.named import NETWORKS
+from paramreuse.study.study_file import check_study
 from paramreuse.study.workbench import Workbench
 from samples.studies import LITTLE, study_of, trained_content
 

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from paramreuse.alignment.matching import Alignment, align_models
 from paramreuse.alignment.trace import channel_groups
+from paramreuse.cli.files import align_named
 from paramreuse.engine.partial import PartialEngine
 from paramreuse.engine.plain import FullEngine
 from paramreuse.networks import unet
 from paramreuse.sites.matching import compare_sites, sites_of
-from paramreuse.study.aligning import align_named
 
 FORMS = [
     {"residual": residual, "long_skips": long_skips}

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paramreuse.papers.evidence import Arm, Role, TransferScore
+from paramreuse.papers.evidence import Arm, Role
 from paramreuse.papers.rules.distances import nearness_gap
+from paramreuse.study.records import TransferScore
 from samples.arms import (
     ROLES,
     WAVERING,

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paramreuse.papers.evidence import Arm, TransferScore
+from paramreuse.papers.evidence import Arm
 from paramreuse.papers.tables.numbered import paper_tables
 from paramreuse.papers.tables.published import REUSE
 from paramreuse.papers.tables.summaries import number_ranges
+from paramreuse.study.records import TransferScore
 from paramreuse.sweep.intervals import bootstrap_interval
 from paramreuse.sweep.outcomes import Sweep
 from samples.paper_figures import (

@@ -9,10 +9,11 @@ import numpy as np
 
 from paramreuse.networks import pspnet, unet
 from paramreuse.papers.claims import CLAIMS, judge_claim
-from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start, TransferScore
+from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start
 from paramreuse.papers.rules.condition import CONDITIONS
 from paramreuse.papers.rules.finding import Finding
 from paramreuse.sites.matching import Site, sites_of
+from paramreuse.study.records import TransferScore
 from paramreuse.sweep.outcomes import Sweep
 from samples.sweeps import made_up_sweep
 

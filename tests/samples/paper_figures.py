@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, TransferScore
+from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import single_swaps
+from paramreuse.study.records import TransferScore
 from paramreuse.sweep.outcomes import Sweep
 
 CLASSES = ("background", "RV", "myocardium", "LV")

@@ -12,8 +12,8 @@ from torch import nn
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.data.phantom import read_phantom
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.study.checking import check_study
 from paramreuse.study.config import Study
+from paramreuse.study.study_file import check_study
 
 LITTLE = "samples.studies:little"
 PHANTOM = {

@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from paramreuse.errors import StudyError
-from paramreuse.study.checking import check_study
 from paramreuse.study.config import TransferSpec, dump_study
-from paramreuse.study.study_file import demo_study, parse_roots, read_study
+from paramreuse.study.study_file import check_study, demo_study, parse_roots, read_study
 from samples.studies import PHANTOM, study_of, trained_content, write_study
 
 

@@ -16,9 +16,9 @@ from paramreuse.data.preparation import UNLABELLED, PreparedSet
 from paramreuse.errors import ModelError, StudyError
 from paramreuse.study import calibration, stages
 from paramreuse.study.calibration import calibration_batches
-from paramreuse.study.costliest import costliest_kernel, costliest_swap
 from paramreuse.study.run import open_job, report_run, run_study
 from paramreuse.study.run_folder import holds_study
+from paramreuse.study.stages import costliest_words
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.workbench import Workbench
@@ -128,9 +128,9 @@ def test_the_costliest_kernel_is_not_that_of_the_output_layer() -> None:
     sweep = made_up_sweep(kernels, lambda site, replacement: costs[site.layer])
     output = made_up_sweep([site for site in kernels if site.is_output])
 
-    assert costliest_kernel(sweep) == "0.250 at W 2"
-    assert costliest_swap(sweep) == "0.500 at W 3"
-    assert costliest_kernel(output) == "not measured"
+    assert costliest_words(sweep, sweep.kernels) == "0.250 at W 2"
+    assert costliest_words(sweep, sweep.swaps) == "0.500 at W 3"
+    assert costliest_words(output, output.kernels) == "not measured"
 
 
 def test_the_size_of_the_sweeps_batches_changes_no_score(tmp_path: Path) -> None:
@@ -183,7 +183,10 @@ def test_the_report_has_a_table_and_a_line_of_it(tmp_path: Path) -> None:
     assert found is not None
     table = pd.read_csv(folder / "tables" / "recalibrated-ae.csv", dtype={"path": str})
     pd.testing.assert_frame_equal(table, found.frame())
-    assert f"the output layer aside, is {costliest_kernel(found)} (baseline: statistics" in page
+    assert (
+        f"the output layer aside, is {costliest_words(found, found.kernels)} (baseline: statistics"
+        in page
+    )
 
 
 @pytest.mark.slow

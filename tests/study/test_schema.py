@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from paramreuse.study.checking import check_study
 
 from paramreuse.errors import StudyError
-from paramreuse.study.checking import check_study
 from paramreuse.study.schema import key_rows, schema_text
 from samples.studies import trained_content
 

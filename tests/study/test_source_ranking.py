@@ -8,10 +8,9 @@ import pytest
 
 from paramreuse.errors import StudyError
 from paramreuse.study.config import Study
+from paramreuse.study.findings import findings_of, ranking_rows
 from paramreuse.study.run import run_study
-from paramreuse.study.source_ranking import ranked_sources
 from paramreuse.study.store import Store
-from paramreuse.study.tables import ranking_rows
 from samples.studies import checkpoint, given_content, study_of
 
 
@@ -39,7 +38,7 @@ def test_a_source_without_a_kernel_that_fits_is_ranked_last(tmp_path: Path) -> N
     run_study(study, tmp_path / "run", until="sweep")
     store = Store(tmp_path / "run" / "results.sqlite")
 
-    rows = ranked_sources(store, study)
+    rows = findings_of(study, store).ranking.rows()
 
     # Were NaN compared with numbers, "odd" would stay where the study names it: first.
     assert [row["source"] for row in rows] == ["same", "stranger", "odd"]
@@ -56,7 +55,7 @@ def test_nothing_is_ranked_before_the_sweep(tmp_path: Path) -> None:
     run_study(study, tmp_path / "run", until="compare")
     store = Store(tmp_path / "run" / "results.sqlite")
 
-    assert ranked_sources(store, study) == []
+    assert findings_of(study, store).ranking.rows() == []
     store.close()
     with pytest.raises(StudyError, match=r"nothing to judge in '.*run': no source has been swept"):
         ranking_rows(tmp_path / "run")

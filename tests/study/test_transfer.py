@@ -22,15 +22,12 @@ from paramreuse.study.job import Job
 from paramreuse.study.run import open_job, run_study
 from paramreuse.study.store import Store
 from paramreuse.study.transfer import stage as transfer_stage
-from paramreuse.study.transfer.attempts import attempts_of
-from paramreuse.study.transfer.plans import (
-    Attempt,
-    draw_subjects,
-    drawable_subjects,
-    list_attempts,
-    start_model,
-)
-from paramreuse.study.transfer.stage import run_transfer, transfer_rows
+from paramreuse.study.transfer.attempts import Attempt, attempts_of, list_attempts
+from paramreuse.study.transfer.plans import draw_subjects, drawable_subjects
+from paramreuse.study.transfer.stage import run_transfer
+from paramreuse.study.transfer.starts import PLANS, Lender, start_model
+from paramreuse.study.transfer.strategy import Strategy
+from paramreuse.study.transfer.table import transfer_rows
 from paramreuse.study.workbench import Workbench
 from paramreuse.training import EpochRow, TrainingResult
 from samples.studies import given_content, seeded, study_of
@@ -50,9 +47,8 @@ def started(
     """A fresh model with the start of a strategy, its tensors before, and the source's."""
     model, source = seeded(0), seeded(1).state_dict()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    lent = None if strategy == "scratch" else source
-    attempt = Attempt(strategy, "" if strategy == "scratch" else "ae", 1, 0)
-    start_model(model, lent, plan, attempt, seed)
+    chosen = Strategy(strategy)
+    start_model(model, chosen, Lender(source, plan, seed) if chosen.needs_source else None)
     return model, before, source
 
 
@@ -63,6 +59,19 @@ def keys_equal(model: nn.Module, other: dict[str, torch.Tensor]) -> set[str]:
 
 COUNTERS = {"1.num_batches_tracked", "4.num_batches_tracked"}
 KEYS = set(seeded(0).state_dict()) - COUNTERS
+
+
+def test_every_strategy_but_scratch_and_statistics_is_a_plan() -> None:
+    assert set(Strategy) - set(PLANS) == {Strategy.SCRATCH, Strategy.STATISTICS}
+
+
+def test_a_strategy_knows_what_it_takes() -> None:
+    # By hand, from the papers' words for them.
+    assert [s.value for s in Strategy if not s.needs_source] == ["scratch"]
+    assert [s.value for s in Strategy if s.follows_plan] == [
+        *("plan-freeze", "plan-finetune", "random-plan")
+    ]
+    assert [s.value for s in Strategy if s.freezes] == ["plan-freeze"]
 
 
 def test_scratch_leaves_the_fresh_model_as_it_is() -> None:
@@ -138,7 +147,7 @@ def test_random_plan_depends_on_the_seed_alone() -> None:
 def test_statistics_loads_mean_and_variance_and_no_values() -> None:
     wide = {"width": 32}
     model, source = seeded(0, **wide), seeded(1, **wide).state_dict()
-    start_model(model, source, None, Attempt("statistics", "ae", 1, 0), 5)
+    start_model(model, Strategy.STATISTICS, Lender(source, None, 5))
     held = model.state_dict()
 
     assert keys_equal(model, source) == set()
@@ -155,7 +164,7 @@ def test_statistics_give_no_negative_variance() -> None:
     model, source = seeded(0, width=64), seeded(1, width=64).state_dict()
     source["1.running_var"] = torch.tensor([0.0, 2.0]).repeat(32)
 
-    start_model(model, source, None, Attempt("statistics", "ae", 1, 0), 5)
+    start_model(model, Strategy.STATISTICS, Lender(source, None, 5))
 
     assert (model.state_dict()["1.running_var"] >= 0).all()
 
@@ -165,7 +174,7 @@ def test_statistics_of_a_constant_tensor_are_that_constant() -> None:
     source["3.weight"] = torch.full_like(source["3.weight"], 0.25)
     model = seeded(0)
 
-    start_model(model, source, None, Attempt("statistics", "ae", 1, 0), 5)
+    start_model(model, Strategy.STATISTICS, Lender(source, None, 5))
 
     assert torch.equal(model.state_dict()["3.weight"], source["3.weight"])
 
@@ -173,7 +182,7 @@ def test_statistics_of_a_constant_tensor_are_that_constant() -> None:
 def test_a_strategy_loads_from_a_source_with_another_output_layer() -> None:
     model, source = seeded(0), seeded(1, num_classes=2).state_dict()
 
-    start_model(model, source, None, Attempt("full", "ae", 1, 0), 5)
+    start_model(model, Strategy.FULL, Lender(source, None, 5))
 
     assert torch.equal(model.state_dict()["0.weight"], source["0.weight"])
     assert torch.equal(model.state_dict()["6.weight"], seeded(0).state_dict()["6.weight"])
@@ -218,7 +227,9 @@ def test_a_subject_without_labels_is_not_drawn_for_segmentation() -> None:
 
 
 def test_scratch_is_trained_once_and_the_rest_once_per_source() -> None:
-    names = [a.name for a in list_attempts([1, 4], ["scratch", "full"], 2, ["ae", "t1"])]
+    names = [
+        a.name for a in list_attempts([1, 4], [Strategy.SCRATCH, Strategy.FULL], 2, ["ae", "t1"])
+    ]
 
     assert len(names) == len(set(names)) == 2 * (2 + 2 * 2)
     assert names[:6] == [
@@ -403,7 +414,7 @@ def test_too_many_subjects_are_refused_before_any_is_trained(
 
 def test_a_mean_is_over_subjects_of_means_over_their_foreground(tmp_path: Path) -> None:
     store = Store(tmp_path / "results.sqlite")
-    attempt = Attempt("full", "ae", 10, 0)
+    attempt = Attempt(Strategy.FULL, "ae", 10, 0)
     scores = {
         ("a", "background"): 1.0,
         ("a", "RV"): 0.5,
@@ -415,7 +426,7 @@ def test_a_mean_is_over_subjects_of_means_over_their_foreground(tmp_path: Path) 
     store.put(
         "transfers",
         [
-            attempt.columns | {"subject": subject, "class": label, "score": score}
+            attempt.columns | {"subject": subject, "label": label, "score": score}
             for (subject, label), score in scores.items()
         ],
     )

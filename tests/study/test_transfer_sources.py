@@ -15,14 +15,16 @@ from paramreuse.errors import StudyError
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.matching import sites_of
 from paramreuse.study.config import Study
+from paramreuse.study.findings import ranking_rows
 from paramreuse.study.run import open_job, run_study
 from paramreuse.study.run_folder import require_outside
 from paramreuse.study.store import Store
-from paramreuse.study.tables import ranking_rows, summed_transfer
 from paramreuse.study.transfer import stage as transfer_stage
-from paramreuse.study.transfer.attempts import attempts_of
-from paramreuse.study.transfer.plans import Attempt, fit_plan, kept_model
+from paramreuse.study.transfer.attempts import Attempt, attempts_of, kept_model
+from paramreuse.study.transfer.plans import fit_plan
 from paramreuse.study.transfer.stage import run_transfer
+from paramreuse.study.transfer.strategy import Strategy
+from paramreuse.study.transfer.table import summed_transfer
 from paramreuse.study.workbench import Workbench
 from paramreuse.training import EpochRow, TrainingResult
 from samples.studies import given_content, little, seeded, study_of
@@ -135,7 +137,7 @@ def test_as_long_as_nothing_is_swept_the_best_source_is_none(tmp_path: Path) -> 
     study = study_of(given_content(tmp_path, transfer=TRANSFER | {"sources": "best"}))
     store = Store(tmp_path / "results.sqlite")
 
-    assert attempts_of(study, store) == [Attempt("scratch", "", 1, 0)]
+    assert attempts_of(study, store) == [Attempt(Strategy.SCRATCH, "", 1, 0)]
     assert attempts_of(study_of(given_content(tmp_path)), store) == []
     store.close()
 
@@ -266,7 +268,7 @@ def test_the_models_of_the_first_repetitions_are_kept_as_they_were_trained(
     assert kept_files(tmp_path) == [
         *("plan-freeze-ae-1-0", "plan-freeze-ae-1-1", "scratch-1-0", "scratch-1-1"),
     ]
-    path = kept_model(tmp_path / "run", Attempt("plan-freeze", "ae", 1, 1))
+    path = kept_model(tmp_path / "run", Attempt(Strategy.PLAN_FREEZE, "ae", 1, 1))
     held, start = read_checkpoint(path), trainer.starts[4]
     # The training moved the bias of the output by 1, and nothing else.
     assert torch.equal(held["6.bias"], start["6.bias"] + 1)
@@ -288,7 +290,7 @@ def test_more_kept_repetitions_train_only_those_whose_file_is_missing(
     assert counts == [6, 8, 8, 12, 12]
     assert len(said) == 1
     assert len(kept_files(tmp_path)) == 6
-    kept_model(tmp_path / "run", Attempt("full", "ae", 1, 2)).unlink()
+    kept_model(tmp_path / "run", Attempt(Strategy.FULL, "ae", 1, 2)).unlink()
     transferred(study, tmp_path, keep_seeds=3)
     assert len(trainer.starts) == 13
 
@@ -351,7 +353,7 @@ def test_a_kept_model_goes_with_the_recipe_it_was_trained_by(
 
 
 def test_nothing_is_written_over_a_kept_model(tmp_path: Path) -> None:
-    path = kept_model(tmp_path / "run", Attempt("full", "ae", 1, 0))
+    path = kept_model(tmp_path / "run", Attempt(Strategy.FULL, "ae", 1, 0))
 
     assert path == tmp_path / "run" / "models" / "transfer" / "full-ae-1-0.safetensors"
     with pytest.raises(StudyError, match="the study's results rest on that file"):

@@ -72,9 +72,9 @@ def demo(
     """
     from paramreuse.cli.console import Terminal, show_json
     from paramreuse.cli.showing import show_outcome
+    from paramreuse.study.outcome import outcome
     from paramreuse.study.run import run_study
     from paramreuse.study.study_file import demo_study
-    from paramreuse.study.tables import outcome
 
     talk = Terminal(quiet=quiet)
     found = outcome(run_study(demo_study(), out, device=device, talk=talk, logger=logger))
@@ -104,9 +104,9 @@ def run(
     from paramreuse.cli.console import Terminal, show_json
     from paramreuse.cli.showing import show_outcome, show_protocol
     from paramreuse.papers.protocol import has_arms, outcome_of, read_protocol, run_protocol
+    from paramreuse.study.outcome import outcome
     from paramreuse.study.run import run_study
     from paramreuse.study.study_file import parse_roots, read_study
-    from paramreuse.study.tables import outcome
 
     roots, talk = parse_roots(data or []), Terminal(quiet=quiet)
     if arm or has_arms(study):
@@ -139,7 +139,7 @@ def layers(
     Example: paramreuse layers pspnet
     """
     from paramreuse.cli.console import show_json, show_table
-    from paramreuse.study.tables import site_rows
+    from paramreuse.cli.files import site_rows
 
     rows = site_rows(model)
     (show_json if as_json else show_table)(rows)
@@ -170,9 +170,8 @@ def compare(
     Example: paramreuse compare target.safetensors source-a.pt source-b.ckpt --json
     """
     from paramreuse.cli.console import remark, show_json
+    from paramreuse.cli.files import UNTOLD, compare_files
     from paramreuse.cli.showing import show_comparisons
-    from paramreuse.study.aligning import UNTOLD
-    from paramreuse.study.tables import compare_files
 
     aligned = (align, shape) if align else None
     found = compare_files(target, sources, exclude=exclude or [], csv=csv, align=aligned)
@@ -216,8 +215,8 @@ def sweep(
     """
     from paramreuse.cli.console import Terminal, show_json, show_table
     from paramreuse.study.by_hand import open_or_make
+    from paramreuse.study.findings import sweep_rows
     from paramreuse.study.run import run_study
-    from paramreuse.study.tables import sweep_rows
 
     data = {"reader": reader, "root": root and str(root.resolve()), "validation": validation}
     study = open_or_make(
@@ -247,7 +246,7 @@ def judge(
     """
     from paramreuse.cli.console import show_json
     from paramreuse.cli.showing import show_judgements
-    from paramreuse.study.tables import judgements
+    from paramreuse.study.findings import judgements
 
     found = judgements(run_folder, tolerance=tolerance, confidence=confidence)
     (show_json if as_json else show_judgements)(found)
@@ -268,8 +267,8 @@ def plan(
     """
     from paramreuse.cli.console import Terminal, result
     from paramreuse.reuse.plan_file import write_plan
+    from paramreuse.study.findings import planned
     from paramreuse.study.run_folder import require_outside
-    from paramreuse.study.tables import planned
 
     require_outside(out, run_folder)
     reuse = planned(run_folder, source, tolerance=tolerance, confidence=confidence)
@@ -317,7 +316,7 @@ def rank(run_folder: Run, as_json: Json = False) -> None:
     Example: paramreuse rank runs/acdc
     """
     from paramreuse.cli.console import show_json, show_table
-    from paramreuse.study.tables import ranking_rows
+    from paramreuse.study.findings import ranking_rows
 
     rows = ranking_rows(run_folder)
     (show_json if as_json else show_table)(rows)

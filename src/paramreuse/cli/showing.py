@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paramreuse.cli.console import remark, result, show_table
+from paramreuse.cli.files import FileComparisons
 from paramreuse.sites.layers import Kind
-from paramreuse.study.tables import FileComparisons, Row
+
+Row = dict[str, Any]
 
 
 def show_comparisons(found: FileComparisons, *, quiet: bool) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from paramreuse.errors import ParamReuseError
+from paramreuse.reuse.verdict import Verdict, judge
+from paramreuse.study.records import TransferScore
 from paramreuse.sweep.outcomes import Sweep
 
 Start = Literal["shared", "independent"]
@@ -59,29 +61,6 @@ class PairDistance:
     relative_rmse: float
 
 
-@dataclass(frozen=True, slots=True)
-class TransferScore:
-    """Dice of one class on one validation subject after one training of the transfer.
-
-    Attributes:
-        source: Name of the source, ``""`` for a training from scratch.
-        strategy: As in the study file.
-        num_subjects: Number of training subjects.
-        seed: Which repetition, from 0.
-        subject: The validation subject.
-        label: Name of the class.
-        score: Dice, NaN where the subject has none of the class.
-    """
-
-    source: str
-    strategy: str
-    num_subjects: int
-    seed: int
-    subject: str
-    label: str
-    score: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Arm:
     """What one arm measured: one network, one kind of start.
@@ -120,6 +99,10 @@ class Arm:
     distances: Sequence[PairDistance] = ()
     batchnorms: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     transfer: Sequence[TransferScore] = ()
+
+    def judge(self, sweep: Sweep) -> Verdict:
+        """Judge one of the arm's sweeps at its tolerance and confidence."""
+        return judge(sweep, tolerance=self.tolerance, confidence=self.confidence)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,20 +2,22 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
 from paramreuse.checkpoint import read_checkpoint
 from paramreuse.compare.distance import compare_models
 from paramreuse.errors import CheckpointError, SiteMismatchError, StudyError
-from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start, TransferScore
+from paramreuse.papers.evidence import Arm, Evidence, PairDistance, Role, Start
 from paramreuse.papers.model_words import IDEAL_SOURCE, transfer_model
 from paramreuse.study.config import TARGET, Study
+from paramreuse.study.findings import Findings, opened_findings
+from paramreuse.study.records import StoredShift
 from paramreuse.study.run_folder import lasting, read_run
-from paramreuse.study.store import Store
-from paramreuse.study.stored_sweep import read_sweep
-from paramreuse.study.transfer.attempts import attempts_of
-from paramreuse.study.transfer.plans import Attempt, kept_model
+from paramreuse.study.store import opened_store
+from paramreuse.study.transfer.attempts import Attempt, attempts_of, kept_model
+from paramreuse.study.transfer.table import wanted_scores
 
 
 def gather(folder: Path, arms: Sequence[str], *, name: str, profile: str) -> Evidence:
@@ -42,11 +44,8 @@ def _check_images(folder: Path, arms: Sequence[str]) -> None:
         held = read_run(folder / arm)
         study = lasting(held)
         used = {model.data for model in held.models.values()}
-        store = Store(folder / arm / "results.sqlite")
-        try:
+        with opened_store(folder / arm) as store:
             digests = {name: store.fact(f"images/{name}") for name in sorted(used)}
-        finally:
-            store.close()
         for name, digest in digests.items():
             described = json.dumps([name, study["data"][name], study["seed"]], sort_keys=True)
             if digest is None:
@@ -60,18 +59,13 @@ def _check_images(folder: Path, arms: Sequence[str]) -> None:
 
 
 def _arm(folder: Path, name: str) -> Arm:
-    study = read_run(folder)
-    store = Store(folder / "results.sqlite")
-    try:
-        sweeps = {source: read_sweep(store, source) for source in study.sources}
-        asked = study.sources if study.sweep.recalibrate else []
-        again = {source: read_sweep(store, f"recalibrated {source}") for source in asked}
-        norms = {source: store.rows("batchnorms", source=source) for source in study.sources}
+    with opened_findings(folder) as findings:
+        study, store = findings.study, findings.store
+        sweeps, recalibrated = findings.sweeps, findings.recalibrated
+        norms = {source: store.read(StoredShift, source=source) for source in study.sources}
         attempts = attempts_of(study, store)
-        transfer = tuple(_transfer_scores(store, attempts))
-        start = _start(study, store)
-    finally:
-        store.close()
+        transfer = tuple(wanted_scores(store, attempts))
+        start = _start(findings)
     return Arm(
         name=name,
         network=study.network.name,
@@ -84,23 +78,23 @@ def _arm(folder: Path, name: str) -> Arm:
             for model, spec in study.models.items()
         },
         sources=tuple(study.sources),
-        sweeps={source: sweep for source, sweep in sweeps.items() if sweep is not None},
-        recalibrated={source: sweep for source, sweep in again.items() if sweep is not None},
+        sweeps=sweeps,
+        recalibrated=recalibrated,
         tolerance=study.judge.tolerance,
         confidence=study.judge.confidence,
         distances=tuple(_distances(folder, study, attempts)),
-        batchnorms={source: rows for source, rows in norms.items() if rows},
+        batchnorms={source: list(map(asdict, rows)) for source, rows in norms.items() if rows},
         transfer=transfer,
     )
 
 
-def _start(study: Study, store: Store) -> Start:
+def _start(findings: Findings) -> Start:
     """Tell how the target and the first source began; of given checkpoints their lineage tells."""
-    first = study.sources[0]
+    study, first = findings.study, findings.study.sources[0]
     models = [study.models[name] for name in (TARGET, first)]
     if any(model.checkpoint is not None for model in models):
-        found = store.rows("lineages", source=first)
-        return "shared" if found and found[0]["lineage"] == "shared" else "independent"
+        found = findings.lineage(first)
+        return "shared" if found and found.lineage == "shared" else "independent"
     return "shared" if {model.init for model in models} == {"shared"} else "independent"
 
 
@@ -108,15 +102,6 @@ def _has_biases(study: Study) -> bool:
     """Tell whether the convolutions have biases; the defaults are the networks' own."""
     given = study.network.bias
     return given if given is not None else study.network.name == "unet"
-
-
-def _transfer_scores(store: Store, attempts: Sequence[Attempt]) -> Iterator[TransferScore]:
-    wanted = {tuple(attempt.columns.values()) for attempt in attempts}
-    for row in store.rows("transfers"):
-        columns = (row["source"], row["strategy"], row["subjects"], row["seed"])
-        if columns in wanted:
-            score = float("nan") if row["score"] is None else row["score"]
-            yield TransferScore(*columns, row["subject"], row["class"], score)
 
 
 def _distances(folder: Path, study: Study, attempts: Sequence[Attempt]) -> Iterator[PairDistance]:
@@ -144,7 +129,7 @@ def _kept(folder: Path, attempts: Sequence[Attempt]) -> Iterator[tuple[str, Path
     for attempt in attempts:
         path = kept_model(folder, attempt)
         if attempt.seed == 0 and path.is_file():
-            yield transfer_model(attempt.strategy, attempt.source, attempt.subjects), path
+            yield transfer_model(attempt.strategy, attempt.source, attempt.num_subjects), path
 
 
 def _pair(first: str, ours: Path, second: str, theirs: Path) -> Iterator[PairDistance]:

@@ -15,12 +15,12 @@ from paramreuse.papers.evidence import Evidence
 from paramreuse.papers.gathering import gather
 from paramreuse.papers.results import protocol_outcome, write_protocol
 from paramreuse.study.config import Study
+from paramreuse.study.images import Shelf
 from paramreuse.study.run import STAGES, run_study
 from paramreuse.study.run_folder import lasting
 from paramreuse.study.study_file import read_arms, read_content
 from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.variants import ARM_NAME, ARMS
-from paramreuse.study.workbench import Shelf
 
 _FILE = "protocol.yaml"
 

@@ -8,8 +8,9 @@ from paramreuse.papers.claims import claim_number_rows, claims_rows, judge_claim
 from paramreuse.papers.evidence import Evidence
 from paramreuse.papers.page.writing import write_results
 from paramreuse.study.config import Study
+from paramreuse.study.records import FinishedStage
 from paramreuse.study.run_folder import read_run
-from paramreuse.study.store import Store
+from paramreuse.study.store import opened_store
 
 _PAGE = "results.html"
 
@@ -44,12 +45,9 @@ def _provenance(evidence: Evidence, folder: Path) -> dict[str, str]:
     seconds = 0.0
     for arm in evidence.arms:
         study = read_run(folder / "arms" / arm.name)
-        store = Store(folder / "arms" / arm.name / "results.sqlite")
-        try:
+        with opened_store(folder / "arms" / arm.name) as store:
             versions: Mapping[str, str] = store.fact("provenance") or {}
-            seconds += sum(row["seconds"] for row in store.rows("stages"))
-        finally:
-            store.close()
+            seconds += sum(stage.seconds for stage in store.read(FinishedStage))
         if not held:
             held = {**versions, "seed": str(study.seed)} | _images(study)
     return held | {"computing time": f"{seconds / 60:.0f} min, all arms, one after the other"}

@@ -4,15 +4,16 @@ Source: arXiv 2008.03411, "PR-RMSE": candidate sources are ranked by the RMSE of
 a pilot model's. Measured swaps stand beside it, since a small RMSE need not mean a small drop.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import isfinite, isnan
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from paramreuse.compare.distance import Comparison, compare_models
+from paramreuse.compare.distance import compare_models
 from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ParamReuseError, SiteMismatchError
 from paramreuse.reuse.verdict import CONFIDENCE, Verdict, judge
@@ -40,31 +41,55 @@ class RankedSource:
 
     Attributes:
         name: Name of the source.
-        comparison: Its distances from the pilot.
+        lineage: ``shared``, ``independent`` or ``undecided``; ``not compared`` where nobody looked.
         verdict: Judgement of its kernels, swapped one at a time.
+        rmse: Mean RMSE of its kernels from the pilot's, output layer aside; NaN if none is known.
+        relative_rmse: The same of the relative RMSE.
     """
 
     name: str
-    comparison: Comparison
+    lineage: str
     verdict: Verdict
-
-    @property
-    def kernel_distances(self) -> tuple[float, float]:
-        """RMSE and relative RMSE of the kernels, output layer aside: means over layers."""
-        kernels = {site.key for site in kernel_sites(row.site for row in self.comparison.rows)}
-        rows = [row for row in self.comparison.rows if row.site.key in kernels]
-        if not rows:
-            return float("nan"), float("nan")
-        return (
-            float(np.mean([row.rmse for row in rows])),
-            float(np.mean([row.relative_rmse for row in rows])),
-        )
+    rmse: float
+    relative_rmse: float
 
     @property
     def mean_drop(self) -> float:
-        """Mean over the kernel layers of the drop that swapping each causes."""
-        drops = [j.drop for j in self.verdict.kernel_judgements]
-        return float(np.mean(drops)) if drops else float("nan")
+        """Mean over the kernel layers of the drop that swapping each causes, where it has one."""
+        return _finite_mean([j.drop for j in self.verdict.kernel_judgements])
+
+
+class KernelDistance(Protocol):
+    """How far one kernel of a source is from the pilot's."""
+
+    @property
+    def rmse(self) -> float:
+        """Root of the mean squared difference."""
+
+    @property
+    def relative_rmse(self) -> float:
+        """The same over the root of the summed mean squares."""
+
+
+def ranked_source(
+    name: str, verdict: Verdict, kernels: Sequence[KernelDistance], *, lineage: str
+) -> RankedSource:
+    """Bring together what is known of one source.
+
+    Args:
+        name: Name of the source.
+        verdict: Judgement of its kernels, swapped one at a time.
+        kernels: Distances of those kernels from the pilot's.
+        lineage: Whether the two share a start.
+    """
+    rmse = _finite_mean([kernel.rmse for kernel in kernels])
+    relative = _finite_mean([kernel.relative_rmse for kernel in kernels])
+    return RankedSource(name, lineage, verdict, rmse, relative)
+
+
+def _finite_mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +97,30 @@ class Ranking:
     """Sources, the one whose kernels can be reused in most layers first.
 
     Attributes:
-        sources: In order of rank; ties go to the smaller mean drop.
+        sources: In order of rank; ties go to the smaller mean drop, and sources without a kernel
+            that fits come last.
     """
 
     sources: tuple[RankedSource, ...]
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return the rows of ``frame``."""
+        by_rmse = sorted(self.sources, key=lambda source: _last_if_nan(source.rmse))
+        return [
+            dict(
+                zip(
+                    RANKING_COLUMNS,
+                    (
+                        *(rank, source.name, source.lineage),
+                        *(source.verdict.kernel_share, source.verdict.paper_kernel_share),
+                        *(source.mean_drop, source.rmse, source.relative_rmse),
+                        by_rmse.index(source) + 1,
+                    ),
+                    strict=True,
+                )
+            )
+            for rank, source in enumerate(self.sources, start=1)
+        ]
 
     def frame(self) -> "pd.DataFrame":
         """Return one row per source.
@@ -86,20 +131,20 @@ class Ranking:
         """
         import pandas as pd
 
-        by_rmse = sorted(self.sources, key=lambda source: source.kernel_distances[0])
-        rows = [
-            (
-                *(rank, source.name, str(source.comparison.lineage)),
-                *(source.verdict.kernel_share, source.verdict.paper_kernel_share),
-                *(source.mean_drop, *source.kernel_distances, by_rmse.index(source) + 1),
-            )
-            for rank, source in enumerate(self.sources, start=1)
-        ]
-        return pd.DataFrame(rows, columns=list(RANKING_COLUMNS))
+        return pd.DataFrame(self.rows(), columns=list(RANKING_COLUMNS))
 
 
-def _order(source: RankedSource) -> tuple[float, float]:
-    return -source.verdict.kernel_share, source.mean_drop
+def order_sources(sources: Iterable[RankedSource]) -> Ranking:
+    """Put sources in order: most reusable kernel layers first, ties by the smaller mean drop."""
+    return Ranking(tuple(sorted(sources, key=_place)))
+
+
+def _place(source: RankedSource) -> tuple[tuple[bool, float], tuple[bool, float]]:
+    return _last_if_nan(-source.verdict.kernel_share), _last_if_nan(source.mean_drop)
+
+
+def _last_if_nan(value: float) -> tuple[bool, float]:
+    return isnan(value), value
 
 
 def rank_sources(
@@ -151,6 +196,8 @@ def rank_sources(
             )
         sweep = sweep_sites(pilot, lent, batches, chosen, swaps=kernels)
         verdict = judge(sweep, tolerance=tolerance, confidence=confidence)
-        ranked.append(RankedSource(name, comparison, verdict))
-    ranked.sort(key=_order)
-    return Ranking(tuple(ranked))
+        keys = {site.key for site in kernels}
+        distances = [row for row in comparison.rows if row.site.key in keys]
+        lineage = str(comparison.lineage)
+        ranked.append(ranked_source(name, verdict, distances, lineage=lineage))
+    return order_sources(ranked)

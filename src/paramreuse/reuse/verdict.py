@@ -12,7 +12,7 @@ from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
 from paramreuse.errors import ScoreError
-from paramreuse.sites.swaps import SOURCE, Swap, kernel_sites
+from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.outcomes import MeanDrop, Sweep
 from paramreuse.sweep.stopping import TOLERANCE
 
@@ -97,7 +97,7 @@ class Verdict:
     @property
     def kernel_judgements(self) -> tuple[Judgement, ...]:
         """Judgements of single kernels, the output layer aside, as in the papers."""
-        return tuple(j for j in self.judgements if _is_kernel(j.swap))
+        return tuple(j for j in self.judgements if j.swap.is_kernel)
 
     @property
     def kernel_share(self) -> float:
@@ -168,10 +168,6 @@ class Verdict:
         import pandas as pd
 
         return pd.DataFrame(list(self.rows()), columns=list(VERDICT_COLUMNS))
-
-
-def _is_kernel(swap: Swap) -> bool:
-    return swap.is_single and bool(kernel_sites(swap.sites))
 
 
 def _share(passed: Sequence[bool]) -> float:

@@ -46,6 +46,11 @@ class Swap:
         return len(self.sites) == 1 and self.name == self.sites[0].name
 
     @property
+    def is_kernel(self) -> bool:
+        """Whether this is the single swap of a kernel that decides: not the output layer's."""
+        return self.is_single and bool(kernel_sites(self.sites))
+
+    @property
     def kind(self) -> str:
         """Kinds of the swap's sites, e.g. ``"W"`` or ``"B+RM"``."""
         present = {site.kind for site in self.sites}

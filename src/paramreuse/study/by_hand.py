@@ -7,9 +7,9 @@ from typing import Any
 
 from paramreuse.checkpoint.hub import is_hub_address
 from paramreuse.errors import StudyError
-from paramreuse.study.checking import check_study
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.run_folder import read_run
+from paramreuse.study.study_file import check_study
 
 
 def study_by_hand(

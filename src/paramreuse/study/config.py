@@ -16,13 +16,15 @@ from pydantic import (
 )
 
 from paramreuse.study.key_help import describe
+from paramreuse.study.transfer.strategy import Strategy
 
 TARGET = "target"
 """Name of the model that is swapped into; every study has one."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 SwapSet = Literal["single", "pair", "layer", "block", "prefix", "suffix"]
-Strategy = Literal["scratch", "full", "plan-freeze", "plan-finetune", "random-plan", "statistics"]
+# Strict, a study file's text were refused where a member is expected.
+NamedStrategy = Annotated[Strategy, Field(strict=False)]
 _RESERVED = frozenset({"source", "shuffled", "reinit", "baseline"})
 """What a sweep calls things of its own."""
 
@@ -244,11 +246,11 @@ class TransferSpec(_Section):
     """
 
     subjects: Annotated[list[Annotated[int, Field(ge=1)]], AtLeastOne, Once] = [10]
-    strategies: Annotated[list[Strategy], AtLeastOne, Once] = [
-        "scratch",
-        "full",
-        "plan-freeze",
-        "plan-finetune",
+    strategies: Annotated[list[NamedStrategy], AtLeastOne, Once] = [
+        Strategy.SCRATCH,
+        Strategy.FULL,
+        Strategy.PLAN_FREEZE,
+        Strategy.PLAN_FINETUNE,
     ]
     seeds: Annotated[int, Field(ge=1)] = 1
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -358,10 +360,10 @@ class Study(_Section):
             return self
         if self.data[data].train == 0:
             raise ValueError(f"transfer: it trains on data.{data}, which has train: 0")
-        planned = [name for name in self.transfer.strategies if "plan" in name]
+        planned = [strategy for strategy in self.transfer.strategies if strategy.follows_plan]
         if planned and "single" not in self.sweep.swaps:
             raise ValueError(
-                f"transfer.strategies: {planned[0]!r} needs a plan, and a plan single swaps. "
+                f"transfer.strategies: {planned[0].value!r} needs a plan, and a plan single swaps. "
                 "Add single to sweep.swaps"
             )
         if self.transfer.sources == "best" and "single" not in self.sweep.swaps:

@@ -8,8 +8,8 @@ from paramreuse.report.contents import ExampleImage
 from paramreuse.sites.lending import lend
 from paramreuse.sites.swaps import Swap
 from paramreuse.study.config import TARGET
+from paramreuse.study.findings import findings_of
 from paramreuse.study.job import Job, opened
-from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.sweep.outcomes import Sweep
 
 _NUMBER = 3
@@ -24,12 +24,10 @@ def example_images(job: Job) -> tuple[ExampleImage, ...]:
     Raises:
         ParamReuseError: The images or the models are not there any more.
     """
-    sources = job.bench.study.sources
-    sweeps = {name: read_sweep(job.store, name) for name in sources}
-    name = next((name for name in sources if sweeps[name] is not None), None)
-    sweep = sweeps[name] if name else None
-    if name is None or sweep is None:
+    sweeps = findings_of(job.bench.study, job.store).sweeps
+    if not sweeps:
         return ()
+    name, sweep = next(iter(sweeps.items()))
     prepared = job.bench.images(job.bench.target.data).validation
     chosen = _covered(prepared.labels.numpy(), prepared.subjects)
     target = job.bench.model(TARGET)
@@ -68,10 +66,8 @@ def _covered(
 
 
 def _extremes(sweep: Sweep) -> dict[str, Swap]:
-    kernels = [swap for swap in sweep.swaps if swap.kind == "W" and swap.is_single]
-    pool = [swap for swap in kernels if not swap.anchor.is_output] or list(sweep.swaps)
-    drops = {swap.name: float(np.nanmean(sweep.drops(swap.name)[:, -1])) for swap in pool}
-    return {
-        "worst": max(pool, key=lambda swap: drops[swap.name]),
-        "best": min(pool, key=lambda swap: drops[swap.name]),
-    }
+    by_cost = sweep.by_cost(sweep.kernels or sweep.swaps)
+    if not by_cost:
+        return {}
+    # The first of several that cost as little, not the last.
+    return {"worst": by_cost[0][0], "best": min(by_cost, key=lambda pair: pair[1])[0]}

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from paramreuse.checkpoint import Checkpoint, read_checkpoint
 from paramreuse.study.store import Store
@@ -35,19 +34,10 @@ def opened(job: Job, name: str) -> Checkpoint:
     return read_checkpoint(job.bench.checkpoint(name))
 
 
-def keep_epochs(store: Store, table: str, columns: dict[str, Any]) -> Callable[[EpochRow], None]:
-    """Return what stores an epoch in a table, under the columns that name the training."""
-
-    def keep(row: EpochRow) -> None:
-        facts = {
-            "epoch": row.epoch,
-            "train_loss": row.train_loss,
-            "validation_score": row.validation_score,
-            "seconds": row.seconds,
-        }
-        store.put(table, [columns | facts])
-
-    return keep
+def epoch_columns(row: EpochRow) -> tuple[int, float, float, float]:
+    """Return an epoch as the last columns of a record: NaN where it was not validated."""
+    score = float("nan") if row.validation_score is None else row.validation_score
+    return row.epoch, row.train_loss, score, row.seconds
 
 
 @contextmanager

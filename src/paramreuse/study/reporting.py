@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +14,28 @@ from paramreuse.files import write_text
 from paramreuse.report.connections import layer_edges
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
 from paramreuse.report.page import write_report
-from paramreuse.reuse.plan import plan_reuse
-from paramreuse.reuse.verdict import Verdict, judge, share_curve
+from paramreuse.reuse.verdict import Verdict, share_curve
 from paramreuse.sites.lending import tensors_of
 from paramreuse.sites.matching import Site, sites_of
 from paramreuse.study.config import TARGET, Study
-from paramreuse.study.costliest import costliest_kernel, mean_drop
 from paramreuse.study.examples import example_images
+from paramreuse.study.findings import Findings, findings_of
 from paramreuse.study.job import Job, opened
-from paramreuse.study.source_ranking import ranked_sources
+from paramreuse.study.records import (
+    FinishedStage,
+    Record,
+    SplitSubject,
+    StoredDistance,
+    StoredLineage,
+    StoredShift,
+    TrainedEpoch,
+    TransferEpoch,
+)
+from paramreuse.study.stages import costliest_words
 from paramreuse.study.store import Store
-from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer.attempts import attempts_of
-from paramreuse.study.transfer.stage import transfer_rows
+from paramreuse.study.transfer.strategy import Strategy
+from paramreuse.study.transfer.table import transfer_rows
 from paramreuse.sweep.outcomes import Sweep
 
 if TYPE_CHECKING:
@@ -52,10 +62,11 @@ def write_results(job: Job) -> Path:
     try:
         for name in ("tables", "figures"):
             (folder / name).mkdir(exist_ok=True)
-        for name, frame in _tables(job, data).items():
+        findings = findings_of(job.bench.study, job.store)
+        for name, frame in _tables(findings, data).items():
             write_text(folder / "tables" / f"{name}.csv", frame.to_csv(index=False))
             job.tracker.log_table(name, frame)
-        for name, figure in _figures(data).items():
+        for name, figure in _figures(findings, data).items():
             figure.savefig(folder / "figures" / f"{name}.svg", bbox_inches="tight")
             job.tracker.log_figure(name, figure)
     except OSError as error:
@@ -68,7 +79,8 @@ def write_results(job: Job) -> Path:
 def report_data(job: Job) -> ReportData:
     """Gather what the page shows; what has not been measured is named there."""
     study, store = job.bench.study, job.store
-    sources = tuple(_source_report(job, name) for name in study.sources)
+    findings = findings_of(study, store)
+    sources = tuple(_source_report(job, findings, name) for name in study.sources)
     missing = {}
     if study.transfer is None:
         missing["transfer"] = "the study asks for no transfer training"
@@ -90,11 +102,11 @@ def report_data(job: Job) -> ReportData:
         sources=sources,
         sites=sites,
         edges=edges,
-        transfer=_transfer(job, sources),
-        ranking=_ranking(job),
+        transfer=_transfer(findings),
+        ranking=findings.ranking.rows() if len(findings.sweeps) > 1 else [],
         curves=[
             {k: row[k] for k in ("model", "epoch", "train_loss", "validation_score")}
-            for row in store.rows("epochs")
+            for row in map(asdict, store.read(TrainedEpoch))
         ],
         examples=examples,
         provenance=_provenance(job),
@@ -114,49 +126,58 @@ def _network_name(name: str) -> str:
     return {"pspnet": "PSPNet", "unet": "UNet"}.get(name, name)
 
 
-def _source_report(job: Job, name: str) -> SourceReport:
-    store, spec = job.store, job.bench.study.judge
-    sweep = read_sweep(store, name)
-    lineage = store.rows("lineages", source=name)
-    plan, notes = "", list(sweep.notes) if sweep else []
+def _source_report(job: Job, findings: Findings, name: str) -> SourceReport:
+    store, spec = job.store, findings.judged_by
+    sweep, lineage = findings.sweeps.get(name), findings.lineage(name)
     folder = shlex.quote(str(job.bench.folder))
-    plan_file = job.bench.folder / "plans" / f"{name}.yaml"
-    if sweep is not None:
-        verdict = judge(sweep, tolerance=spec.tolerance, confidence=spec.confidence)
-        if "single" in job.bench.study.sweep.swaps:
-            plan = plan_reuse(verdict, source=name, accept=spec.accept).summary()
-        notes += _recalibrated_note(job, name)
-        notes += _joint_note(store, name) + _borrowed_plan_note(job.bench.study, name)
     return SourceReport(
         name=name,
         sweep=sweep,
         tolerance=spec.tolerance,
         confidence=spec.confidence,
         accept=tuple(spec.accept),
-        comparison=_without(store.rows("distances", source=name), "source", "position", "family"),
-        lineage=lineage[0]["lineage"] if lineage else "",
-        lineage_reason=lineage[0]["reason"] if lineage else "",
-        identical_share=lineage[0]["identical_share"] if lineage else None,
-        batchnorm=_without(store.rows("batchnorms", source=name), "source"),
-        plan=plan_file.read_text(encoding="utf-8") if plan_file.is_file() else plan,
+        comparison=_without(
+            store.read(StoredDistance, source=name), "source", "position", "family"
+        ),
+        lineage=lineage.lineage if lineage else "",
+        lineage_reason=lineage.reason if lineage else "",
+        identical_share=lineage.identical_share if lineage else None,
+        batchnorm=_without(store.read(StoredShift, source=name), "source"),
+        plan=_plan_text(job, findings, name),
         plan_command=(
             f"paramreuse plan {folder} --source {name} --tolerance {{tolerance}} "
             f"-o plan.yaml && paramreuse train {folder} --plan plan.yaml "
             "-o model.safetensors"
         ),
         histograms=_histograms(job, name) if lineage else {},
-        notes=tuple(notes),
+        notes=tuple(_notes(findings, name)),
     )
 
 
-def _joint_note(store: Store, name: str) -> list[str]:
-    joint = read_sweep(store, f"plan of {name}")
-    if joint is None:
-        return []
-    drop = mean_drop(joint, "plan")
-    return [
-        f"All {len(joint.swaps[0].sites)} sites of the plan swapped in at once cost {drop:.3f}."
-    ]
+def _plan_text(job: Job, findings: Findings, name: str) -> str:
+    """Return the plan file, or what the plan would load where there is no file yet."""
+    plan_file = job.bench.folder / "plans" / f"{name}.yaml"
+    if plan_file.is_file():
+        return plan_file.read_text(encoding="utf-8")
+    return findings.plan(name).summary() if findings.can_plan and name in findings.sweeps else ""
+
+
+def _notes(findings: Findings, name: str) -> Iterator[str]:
+    if name not in findings.sweeps:
+        return
+    yield from findings.sweeps[name].notes
+    renewed = findings.recalibrated.get(name)
+    if renewed is not None:
+        yield (
+            "With the BatchNorm statistics recomputed after each swap, the largest drop of a "
+            "kernel, the output layer aside, is "
+            f"{costliest_words(renewed, renewed.kernels)} ({'; '.join(renewed.notes)})."
+        )
+    joint = findings.joint_sweep(name)
+    if joint is not None:
+        drop, num_sites = joint.mean_drop("plan"), len(joint.swaps[0].sites)
+        yield f"All {num_sites} sites of the plan swapped in at once cost {drop:.3f}."
+    yield from _borrowed_plan_note(findings.study, name)
 
 
 def _borrowed_plan_note(study: Study, name: str) -> list[str]:
@@ -166,29 +187,12 @@ def _borrowed_plan_note(study: Study, name: str) -> list[str]:
     return [f"In the transfer, what is loaded of it are the sites of the plan of {owner}."]
 
 
-def _recalibrated_note(job: Job, name: str) -> list[str]:
-    found = _recalibrated(job, name)
-    if found is None:
-        return []
-    return [
-        "With the BatchNorm statistics recomputed after each swap, the largest drop of a kernel, "
-        f"the output layer aside, is {costliest_kernel(found)} ({'; '.join(found.notes)})."
-    ]
-
-
-def _recalibrated(job: Job, name: str) -> Sweep | None:
-    """Return the sweep after recalibration if the study asks for it: it may be one of before."""
-    if not job.bench.study.sweep.recalibrate:
-        return None
-    return read_sweep(job.store, f"recalibrated {name}")
-
-
-def _without(rows: Sequence[dict[str, Any]], *columns: str) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k not in columns} for row in rows]
+def _without(records: Sequence[Record], *columns: str) -> list[dict[str, Any]]:
+    return [{k: v for k, v in asdict(r).items() if k not in columns} for r in records]
 
 
 def _histograms(job: Job, source: str) -> dict[str, Histogram]:
-    keys = [row["key"] for row in job.store.rows("distances", source=source)]
+    keys = [row.key for row in job.store.read(StoredDistance, source=source)]
     ours, theirs = tensors_of(job.bench.checkpoint(TARGET)), opened(job, source)
     pairs = {key: (ours[key].float().numpy(), theirs[key].float().numpy()) for key in keys}
     return {key: _histogram(*pair) for key, pair in pairs.items() if _is_finite(*pair)}
@@ -206,15 +210,14 @@ def _histogram(ours: Any, theirs: Any) -> Histogram:
     return Histogram(edges, shares[0], shares[1])
 
 
-def _transfer(job: Job, sources: Sequence[SourceReport]) -> list[dict[str, Any]]:
-    sweep = next((source.sweep for source in sources if source.sweep is not None), None)
+def _transfer(findings: Findings) -> list[dict[str, Any]]:
+    sweep = next(iter(findings.sweeps.values()), None)
     if sweep is None:
         return []
-    pairs = zip(sweep.classes, sweep.foreground, strict=True)
-    foreground = [name for name, counts in pairs if counts]
-    rows = transfer_rows(job.store, foreground, attempts_of(job.bench.study, job.store))
+    store, attempts = findings.store, attempts_of(findings.study, findings.store)
+    rows = transfer_rows(store, sweep.foreground_classes, attempts)
     for row in rows:
-        row["epochs_to_level"] = _epochs_to_level(job.store, rows, row)
+        row["epochs_to_level"] = _epochs_to_level(store, rows, row)
     return rows
 
 
@@ -225,83 +228,72 @@ def _epochs_to_level(
     scratch = [
         other["mean"]
         for other in rows
-        if other["strategy"] == "scratch" and other["num_subjects"] == row["num_subjects"]
+        if other["strategy"] == Strategy.SCRATCH and other["num_subjects"] == row["num_subjects"]
     ]
     if not scratch:
         return float("nan")
-    epochs = store.rows(
-        "transfer_epochs",
-        source=row["source"],
-        strategy=row["strategy"],
-        subjects=row["num_subjects"],
-        seed=row["seed"],
-    )
+    columns = ("source", "strategy", "num_subjects", "seed")
+    epochs = store.read(TransferEpoch, **{name: row[name] for name in columns})
     level = _LEVEL * float(np.mean(scratch))
-    reached = [
-        epoch["epoch"]
-        for epoch in epochs
-        if epoch["validation_score"] is not None and epoch["validation_score"] >= level
-    ]
+    reached = [epoch.epoch for epoch in epochs if epoch.validation_score >= level]
     return float(min(reached, default=float("nan")))
-
-
-def _ranking(job: Job) -> list[dict[str, Any]]:
-    rows = ranked_sources(job.store, job.bench.study)
-    return rows if len(rows) > 1 else []
 
 
 def _provenance(job: Job) -> dict[str, object]:
     store, study = job.store, job.bench.study
     splits: dict[str, dict[str, list[str]]] = {}
-    for row in store.rows("splits"):
-        splits.setdefault(row["data"], {}).setdefault(row["fold"], []).append(row["subject"])
+    for row in store.read(SplitSubject):
+        splits.setdefault(row.data, {}).setdefault(row.fold, []).append(row.subject)
     return {
         "versions": store.fact("provenance") or {},
         "seed": study.seed,
         "study": study.model_dump(mode="json"),
         "subjects": splits,
         "stages": {
-            row["stage"]: f"{row['summary']} ({row['seconds']:.1f} s, {row['finished']})"
-            for row in store.rows("stages")
+            row.stage: f"{row.summary} ({row.seconds:.1f} s, {row.finished})"
+            for row in store.read(FinishedStage)
         },
         "left out": {
-            row["source"]: [
-                f"{item['key']}: {item['reason']}" for item in json.loads(row["skipped"])
-            ]
-            for row in store.rows("lineages")
+            row.source: [f"{item['key']}: {item['reason']}" for item in json.loads(row.skipped)]
+            for row in store.read(StoredLineage)
         },
     }
 
 
-def _tables(job: Job, data: ReportData) -> dict[str, "pd.DataFrame"]:
+def _tables(findings: Findings, data: ReportData) -> dict[str, "pd.DataFrame"]:
     import pandas as pd
 
+    confidence = findings.judged_by.confidence
     tables: dict[str, pd.DataFrame] = {}
-    for source in data.sources:
-        if source.sweep is None:
-            continue
-        verdict = judge(source.sweep, tolerance=source.tolerance, confidence=source.confidence)
-        tables[f"sweep-{source.name}"] = source.sweep.frame(confidence=source.confidence)
-        tables[f"verdict-{source.name}"] = verdict.frame()
-        tables[f"share-{source.name}"] = pd.DataFrame(
-            share_curve(source.sweep, _TOLERANCES, confidence=source.confidence)
+    for source, sweep in findings.sweeps.items():
+        tables[f"sweep-{source}"] = sweep.frame(confidence=confidence)
+        tables[f"verdict-{source}"] = findings.verdicts[source].frame()
+        tables[f"share-{source}"] = pd.DataFrame(
+            share_curve(sweep, _TOLERANCES, confidence=confidence)
         )
-        renewed = _recalibrated(job, source.name)
-        if renewed is not None:
-            frame = renewed.frame(confidence=source.confidence)
-            tables[f"recalibrated-{source.name}"] = frame
-    held = {
-        "distances": job.store.rows("distances"),
-        "batchnorm": job.store.rows("batchnorms"),
-        "learning": job.store.rows("epochs"),
-        "transfer": list(data.transfer),
-        "transfer-learning": job.store.rows("transfer_epochs"),
-        "ranking": list(data.ranking),
+        if source in findings.recalibrated:
+            renewed = findings.recalibrated[source]
+            tables[f"recalibrated-{source}"] = renewed.frame(confidence=confidence)
+    rows: dict[str, Sequence[Mapping[str, object]]] = {
+        "distances": _rows(findings.store, StoredDistance),
+        "batchnorm": _rows(findings.store, StoredShift),
+        "learning": _rows(findings.store, TrainedEpoch),
+        "transfer": data.transfer,
+        "transfer-learning": [
+            # This table's own name of the column, which scripts read.
+            {"subjects" if name == "num_subjects" else name: value for name, value in row.items()}
+            for row in _rows(findings.store, TransferEpoch)
+        ],
+        "ranking": data.ranking,
     }
-    return tables | {name: pd.DataFrame(rows) for name, rows in held.items() if rows}
+    return tables | {name: pd.DataFrame(rows[name]) for name in rows if rows[name]}
 
 
-def _figures(data: ReportData) -> dict[str, "Figure"]:
+def _rows(store: Store, kind: type[Record]) -> list[dict[str, Any]]:
+    return [asdict(record) for record in store.read(kind)]
+
+
+def _figures(findings: Findings, data: ReportData) -> dict[str, "Figure"]:
     import pandas as pd
 
     from paramreuse.report import figures
@@ -312,8 +304,7 @@ def _figures(data: ReportData) -> dict[str, "Figure"]:
     ]
     for source in data.sources:
         if source.sweep is not None:
-            verdict = judge(source.sweep, tolerance=source.tolerance, confidence=source.confidence)
-            drawn |= _sweep_figures(source, verdict)
+            drawn |= _sweep_figures(source.name, source.sweep, findings.verdicts[source.name])
         if source.batchnorm:
             frame = pd.DataFrame(source.batchnorm)
             drawn[f"batchnorm-{source.name}"] = _of(figures.plot_batchnorm, frame)
@@ -324,16 +315,14 @@ def _figures(data: ReportData) -> dict[str, "Figure"]:
     return drawn
 
 
-def _sweep_figures(source: SourceReport, verdict: Verdict) -> dict[str, "Figure"]:
+def _sweep_figures(name: str, sweep: Sweep, verdict: Verdict) -> dict[str, "Figure"]:
     from paramreuse.report import figures
 
-    assert source.sweep is not None
-    singles = any(swap.is_single for swap in source.sweep.swaps)
-    if not singles:
+    if not any(swap.is_single for swap in sweep.swaps):
         return {}
     return {
-        f"sweep-{source.name}": figures.figure_sweep(source.sweep),
-        f"map-{source.name}": _of(figures.plot_map, verdict),
+        f"sweep-{name}": figures.figure_sweep(sweep),
+        f"map-{name}": _of(figures.plot_map, verdict),
     }
 
 

@@ -15,17 +15,19 @@ from paramreuse.errors import DataError, SiteMismatchError, StudyError
 from paramreuse.files import write_text
 from paramreuse.sites.matching import match_sites
 from paramreuse.study.config import TARGET, Study, dump_study
+from paramreuse.study.images import Shelf
 from paramreuse.study.job import Job
 from paramreuse.study.provenance import provenance
+from paramreuse.study.records import FinishedStage
 from paramreuse.study.run_folder import holds_study, read_run
 from paramreuse.study.stages import run_compare, run_data, run_judge, run_plan, run_sweep, run_train
-from paramreuse.study.store import Store
+from paramreuse.study.store import STORE, Store
 from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.transfer.own_training import own_training
 from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.transfer.stage import run_transfer
 from paramreuse.study.unchanged import check_unchanged
-from paramreuse.study.workbench import Shelf, Workbench
+from paramreuse.study.workbench import Workbench
 from paramreuse.sweep.recalibration import statistic_keys
 from paramreuse.training.trackers import open_tracker, require_tracker
 
@@ -110,16 +112,16 @@ def run_study(  # noqa: PLR0913 - everything after the folder has a default
 
 def _run_stage(job: Job, name: str) -> None:
     fingerprint = _fingerprint(job.bench.study, name)
-    finished = job.store.rows("stages", stage=name)
-    if finished and finished[0]["fingerprint"] == fingerprint and name not in _COMPUTED:
-        job.talk.say(name, f"{finished[0]['summary']} (finished before)")
+    finished = job.store.read(FinishedStage, stage=name)
+    if finished and finished[0].fingerprint == fingerprint and name not in _COMPUTED:
+        job.talk.say(name, f"{finished[0].summary} (finished before)")
         return
     start = time.perf_counter()
     with job.talk.progress(name):
         summary = STAGES[name](job)
     seconds = time.perf_counter() - start
-    row = {"stage": name, "fingerprint": fingerprint, "summary": summary, "seconds": seconds}
-    job.store.put("stages", [row | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}])
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    job.store.write([FinishedStage(name, fingerprint, summary, seconds, now)])
     job.talk.say(name, f"{summary} ({seconds:.1f} s)")
 
 
@@ -155,7 +157,7 @@ class open_job:  # noqa: N801 - a context manager, read as a verb
         known = holds_study(folder, self._bench.study)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._store = Store(folder / "results.sqlite")
+            self._store = Store(folder / STORE)
             write_text(folder / "study.yaml", dump_study(self._bench.study))
         except OSError as error:
             raise StudyError(

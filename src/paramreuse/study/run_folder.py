@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from paramreuse.errors import StudyError
-from paramreuse.study.checking import check_study
 from paramreuse.study.config import Study
+from paramreuse.study.study_file import check_study
 
 
 def read_run(folder: str | os.PathLike[str]) -> Study:

@@ -36,12 +36,12 @@ CREATE TABLE IF NOT EXISTS scores (
     class TEXT NOT NULL, score REAL, PRIMARY KEY (sweep, swap, replacement, subject, class)
 );
 CREATE TABLE IF NOT EXISTS transfers (
-    source TEXT NOT NULL, strategy TEXT NOT NULL, subjects INTEGER NOT NULL, seed INTEGER NOT NULL,
-    subject TEXT NOT NULL, class TEXT NOT NULL, score REAL,
-    PRIMARY KEY (source, strategy, subjects, seed, subject, class)
+    source TEXT NOT NULL, strategy TEXT NOT NULL, num_subjects INTEGER NOT NULL,
+    seed INTEGER NOT NULL, subject TEXT NOT NULL, label TEXT NOT NULL, score REAL,
+    PRIMARY KEY (source, strategy, num_subjects, seed, subject, label)
 );
 CREATE TABLE IF NOT EXISTS transfer_epochs (
-    source TEXT NOT NULL, strategy TEXT NOT NULL, subjects INTEGER NOT NULL, seed INTEGER NOT NULL,
-    epoch INTEGER NOT NULL, train_loss REAL, validation_score REAL, seconds REAL,
-    PRIMARY KEY (source, strategy, subjects, seed, epoch)
+    source TEXT NOT NULL, strategy TEXT NOT NULL, num_subjects INTEGER NOT NULL,
+    seed INTEGER NOT NULL, epoch INTEGER NOT NULL, train_loss REAL, validation_score REAL,
+    seconds REAL, PRIMARY KEY (source, strategy, num_subjects, seed, epoch)
 );

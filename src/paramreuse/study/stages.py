@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import numpy as np
@@ -10,17 +11,26 @@ import numpy as np
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.compare.batchnorm import compare_batchnorms
 from paramreuse.compare.distance import Comparison, compare_models
-from paramreuse.errors import StudyError
-from paramreuse.reuse.plan import Plan, plan_reuse
+from paramreuse.reuse.plan import Plan
 from paramreuse.reuse.plan_file import write_plan
-from paramreuse.reuse.verdict import Verdict, judge
-from paramreuse.sites.swaps import kernel_sites, seed_of
+from paramreuse.sites.swaps import Swap, kernel_sites, seed_of
 from paramreuse.study.calibration import calibration_batches
 from paramreuse.study.config import TARGET, ModelSpec
-from paramreuse.study.costliest import costliest_kernel, costliest_swap, mean_drop
-from paramreuse.study.job import Job, followed, keep_epochs, opened
-from paramreuse.study.store import as_rows
-from paramreuse.study.stored_sweep import read_sweep, write_sweep
+from paramreuse.study.findings import findings_of
+from paramreuse.study.job import Job, epoch_columns, followed, opened
+from paramreuse.study.records import (
+    SplitSubject,
+    StoredDistance,
+    StoredLineage,
+    StoredShift,
+    TrainedEpoch,
+)
+from paramreuse.study.stored_sweep import (
+    joint_name,
+    read_sweep,
+    recalibrated_name,
+    write_sweep,
+)
 from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.unchanged import note_checkpoint, note_images
 from paramreuse.sweep.outcomes import Sweep
@@ -28,7 +38,7 @@ from paramreuse.sweep.recalibrated import sweep_recalibrated
 from paramreuse.sweep.scores import subject_means
 from paramreuse.sweep.scoring import score_subjects
 from paramreuse.sweep.sweeping import sweep_sites
-from paramreuse.training import train_model
+from paramreuse.training import EpochRow, train_model
 
 
 def run_data(job: Job) -> str:
@@ -40,8 +50,7 @@ def run_data(job: Job) -> str:
         folds = {"train": images.train, "validation": images.validation}
         for fold, prepared in folds.items():
             counts = Counter(prepared.subjects if prepared else ())
-            rows = [(name, fold, subject, number) for subject, number in counts.items()]
-            job.store.put("splits", as_rows(("data", "fold", "subject", "slices"), rows))
+            job.store.write(SplitSubject(name, fold, *item) for item in counts.items())
         parts.append(
             f"{name}: {len(images.split.train)} + {len(images.split.validation)} subjects, "
             f"{len(images.train or ())} + {len(images.validation)} slices"
@@ -74,7 +83,10 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
     labelled_only = spec.task == "segmentation"
     train = draw_subjects(images.trainable, spec.subjects, seed, labelled_only=labelled_only)
     settings = job.bench.settings(spec, seed=seed, folder=job.bench.folder / "training" / name)
-    keep = keep_epochs(job.store, "epochs", {"model": name})
+
+    def keep(row: EpochRow) -> None:
+        job.store.write([TrainedEpoch(name, *epoch_columns(row))])
+
     with followed(job, name, spec.epochs, keep) as follow:
         result = train_model(
             job.bench.initial(name),
@@ -102,15 +114,15 @@ def run_compare(job: Job) -> str:
     for source in job.bench.study.sources:
         lent = opened(job, source)
         result = compare_models(target, lent, names=(TARGET, source), example_input=example)
-        rows = [
-            {"source": source, "position": position, "family": row.site.family} | row.to_dict()
+        distances = [
+            StoredDistance(source, position, row.site.family, **row.to_dict())
             for position, row in enumerate(result.rows)
         ]
-        norms = compare_batchnorms(target, lent).frame().to_dict("records")
+        norms = compare_batchnorms(target, lent).rows
         with job.store.together():
-            job.store.put("distances", rows)
-            job.store.put("batchnorms", [{"source": source} | row for row in norms])
-            job.store.put("lineages", [_lineage_row(source, result)])
+            job.store.write(distances)
+            job.store.write(StoredShift(source, **asdict(row)) for row in norms)
+            job.store.write([_stored_lineage(source, result)])
         kernels = {site.key for site in kernel_sites(row.site for row in result.rows)}
         relative = [row.relative_rmse for row in result.rows if row.site.key in kernels]
         median = f"{np.median(relative):.2f}" if relative else "not measured"
@@ -118,14 +130,14 @@ def run_compare(job: Job) -> str:
     return "; ".join(parts)
 
 
-def _lineage_row(source: str, result: Comparison) -> dict[str, object]:
-    return {
-        "source": source,
-        "lineage": str(result.lineage),
-        "reason": result.lineage_reason,
-        "identical_share": result.identical_share,
-        "skipped": json.dumps([asdict(item) for item in result.skipped]),
-    }
+def _stored_lineage(source: str, result: Comparison) -> StoredLineage:
+    return StoredLineage(
+        source=source,
+        lineage=str(result.lineage),
+        reason=result.lineage_reason,
+        identical_share=result.identical_share,
+        skipped=json.dumps([asdict(item) for item in result.skipped]),
+    )
 
 
 def run_sweep(job: Job) -> str:
@@ -136,13 +148,14 @@ def run_sweep(job: Job) -> str:
         trials = len(found.swaps) * len(found.replacements)
         part = (
             f"{source}: {len(found.swaps)} swaps, {trials} with controls, on "
-            f"{len(found.subjects)} subjects, largest drop {costliest_swap(found)}"
+            f"{len(found.subjects)} subjects, largest drop {costliest_words(found, found.swaps)}"
         )
         notes = found.notes
         if job.bench.study.sweep.recalibrate:
-            name = f"recalibrated {source}"
+            name = recalibrated_name(source)
             renewed = read_sweep(job.store, name) or _recalibrate_one(job, source, name)
-            part += f", of a kernel after recalibration {costliest_kernel(renewed)}"
+            costliest = costliest_words(renewed, renewed.kernels)
+            part += f", of a kernel after recalibration {costliest}"
             notes += renewed.notes
         parts.append(part)
         for note in notes:
@@ -196,38 +209,37 @@ def _recalibrate_one(job: Job, source: str, name: str) -> Sweep:
     return found
 
 
-def verdict_of(job: Job, source: str) -> Verdict:
-    """Judge a stored sweep at the study's tolerance.
+def costliest_words(sweep: Sweep, swaps: Iterable[Swap]) -> str:
+    """Name the swap that costs most and what it costs, e.g. ``0.512 at W 6``.
 
-    Raises:
-        StudyError: The source has not been swept.
+    Args:
+        sweep: What was measured.
+        swaps: Swaps of the sweep.
+
+    Returns:
+        ``not measured`` if none of them has a finite drop.
     """
-    found = read_sweep(job.store, source)
-    if found is None:
-        raise StudyError(f"cannot judge {source!r}: it has not been swept. Run the sweep first")
-    spec = job.bench.study.judge
-    return judge(found, tolerance=spec.tolerance, confidence=spec.confidence)
+    by_cost = sweep.by_cost(swaps)
+    return f"{by_cost[0][1]:.3f} at {by_cost[0][0].name}" if by_cost else "not measured"
 
 
 def run_judge(job: Job) -> str:
     """Judge every source."""
-    verdicts = {source: verdict_of(job, source) for source in job.bench.study.sources}
-    return "; ".join(f"{source}: {verdict.summary()}" for source, verdict in verdicts.items())
-
-
-def plan_of(job: Job, source: str) -> Plan:
-    """Plan the reuse of a source at the study's tolerance."""
-    return plan_reuse(verdict_of(job, source), source=source, accept=job.bench.study.judge.accept)
+    findings = findings_of(job.bench.study, job.store)
+    return "; ".join(
+        f"{source}: {findings.verdict(source).summary()}" for source in job.bench.study.sources
+    )
 
 
 def run_plan(job: Job) -> str:
     """Write a plan for every source, and check it jointly before anything is trained."""
     parts: list[str] = []
     (job.bench.folder / "plans").mkdir(exist_ok=True)
-    if "single" not in job.bench.study.sweep.swaps:
+    findings = findings_of(job.bench.study, job.store)
+    if not findings.can_plan:
         return "nothing to plan without single swaps"
     for source in job.bench.study.sources:
-        plan = plan_of(job, source)
+        plan = findings.plan(source)
         write_plan(plan, job.bench.folder / "plans" / f"{source}.yaml")
         parts.append(f"{source}: {plan.summary()}, {_joint(job, source, plan)}")
     return "; ".join(parts)
@@ -235,7 +247,7 @@ def run_plan(job: Job) -> str:
 
 def _joint(job: Job, source: str, plan: Plan) -> str:
     """Swap in all that a plan loads at once, store the sweep, and say what it costs."""
-    name = f"plan of {source}"
+    name = joint_name(source)
     job.store.remove("sweeps", sweep=name)
     if not plan.loaded:
         return "nothing to swap in jointly"
@@ -250,7 +262,7 @@ def _joint(job: Job, source: str, plan: Plan) -> str:
         seed=job.bench.study.seed,
     )
     write_sweep(job.store, name, found)
-    drop = mean_drop(found, "plan")
+    drop = found.mean_drop("plan")
     beyond = drop > job.bench.study.judge.tolerance
     more = ", more than the tolerance: its sites do not go together" if beyond else ""
     return f"swapped in jointly it costs {drop:.3f}{more}"

@@ -2,42 +2,108 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from importlib.resources import files
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paramreuse.errors import StudyError
+from paramreuse.study.records import Record
 
 Array = NDArray[np.float64]
+R = TypeVar("R", bound=Record)
+
+STORE = "results.sqlite"
+"""Name of the store in a run folder."""
+
+FORMAT = 1
+"""Format of the store, kept in SQLite's ``user_version``; 0 is what had none."""
+
+_TO_FORMAT = {
+    1: (
+        "ALTER TABLE transfers RENAME COLUMN subjects TO num_subjects",
+        "ALTER TABLE transfers RENAME COLUMN class TO label",
+        "ALTER TABLE transfer_epochs RENAME COLUMN subjects TO num_subjects",
+    )
+}
+"""What brings a store of the format before into each format."""
 
 
 class Store:
     """The facts of one run folder.
 
     Args:
-        path: The SQLite file; made if it is not there.
+        path: The SQLite file; made if it is not there. One of an older format is brought up to
+            date.
 
     Raises:
-        StudyError: The file cannot be opened, or is no store.
+        StudyError: The file cannot be opened, is not a store, or is of a newer format.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self._connection = sqlite3.connect(path, isolation_level=None)
-            # A killed process loses nothing with WAL; NORMAL syncs at checkpoints only.
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            schema = files("paramreuse.study").joinpath("schema.sql").read_text(encoding="utf-8")
-            self._connection.executescript(schema)
         except sqlite3.Error as error:
-            raise StudyError(f"cannot open {str(path)!r} as a store of results: {error}") from error
+            raise self._unusable(error) from error
+        try:
+            with self._naming():
+                self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > FORMAT:
+            raise StudyError(
+                f"cannot open {str(self.path)!r}: it is a store of format {version}, and this "
+                f"version of paramreuse knows formats up to {FORMAT}. Update paramreuse "
+                "(pip install -U paramreuse)"
+            )
+        # A killed process loses nothing with WAL; NORMAL syncs at checkpoints only.
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        with self.together():
+            self._make_tables(version)
+
+    def _make_tables(self, version: int) -> None:
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = {row[0] for row in self._connection.execute(query)}
+        if tables and "facts" not in tables:
+            raise StudyError(
+                f"cannot open {str(self.path)!r} as a store of results: it is a database of "
+                f"something else, with the tables {sorted(tables)[:10]}"
+            )
+        steps = [step for number in range(version, FORMAT) for step in _TO_FORMAT[number + 1]]
+        for step in steps if tables else ():
+            self._connection.execute(step)
+        schema = files("paramreuse.study").joinpath("schema.sql").read_text(encoding="utf-8")
+        for statement in schema.split(";"):
+            self._connection.execute(statement)
+        self._connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Say which store cannot be used, and what to do, instead of what SQLite says alone."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: sqlite3.Error) -> StudyError:
+        code = getattr(error, "sqlite_errorname", "")
+        way_out = next((way for start, way in _WAYS_OUT.items() if code.startswith(start)), "")
+        return StudyError(
+            f"cannot use {str(self.path)!r} as a store of results: {error}"
+            f"{'. ' if way_out else ''}{way_out}"
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -46,46 +112,78 @@ class Store:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Write all or nothing of what is written inside."""
-        self._connection.execute("BEGIN")
+        with self._naming():
+            self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            with self._naming():
+                self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            # SQLite may have rolled back by itself, as where the disk is full.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Insert records, or replace those of the same primary key."""
+        for record in records:
+            self.put(record.TABLE, [asdict(record)])
+
+    def read(self, kind: type[R], **where: object) -> list[R]:
+        """Return the records of a kind, in the order in which they were written.
+
+        Args:
+            kind: The kind of record.
+            **where: Columns and the values that they must have.
+        """
+        numbers = {field.name for field in fields(kind) if field.type is float}
+        return [
+            kind(**{k: nan if v is None and k in numbers else v for k, v in row.items()})
+            for row in self.rows(kind.TABLE, **where)
+        ]
 
     def put(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
         """Insert rows, or replace those of the same primary key; NaN is stored as NULL."""
-        for row in rows:
-            names = ", ".join(f'"{name}"' for name in row)
-            marks = ", ".join("?" * len(row))
-            self._connection.execute(
-                f'INSERT OR REPLACE INTO "{table}" ({names}) VALUES ({marks})',  # noqa: S608
-                [_stored(value) for value in row.values()],
-            )
+        with self._naming():
+            for row in rows:
+                names = ", ".join(f'"{name}"' for name in row)
+                marks = ", ".join("?" * len(row))
+                self._connection.execute(
+                    f'INSERT OR REPLACE INTO "{table}" ({names}) VALUES ({marks})',  # noqa: S608
+                    [_stored(value) for value in row.values()],
+                )
 
     def rows(self, table: str, **where: object) -> list[dict[str, Any]]:
         """Return the rows of a table, in the order in which they were written."""
-        condition = " AND ".join(f'"{name}" = ?' for name in where) or "1"
-        cursor = self._connection.execute(
-            f'SELECT * FROM "{table}" WHERE {condition} ORDER BY rowid',  # noqa: S608
-            list(where.values()),
-        )
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+        with self._naming():
+            cursor = self._connection.execute(
+                f'SELECT * FROM "{table}" WHERE {_condition(where)} ORDER BY rowid',  # noqa: S608
+                list(where.values()),
+            )
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def count(self, table: str, **where: object) -> int:
+        """Return the number of rows of a table."""
+        with self._naming():
+            cursor = self._connection.execute(
+                f'SELECT COUNT(*) FROM "{table}" WHERE {_condition(where)}',  # noqa: S608
+                list(where.values()),
+            )
+            return int(cursor.fetchone()[0])
 
     def remove(self, table: str, **where: object) -> None:
         """Remove rows."""
-        condition = " AND ".join(f'"{name}" = ?' for name in where) or "1"
-        self._connection.execute(
-            f'DELETE FROM "{table}" WHERE {condition}',  # noqa: S608
-            list(where.values()),
-        )
+        with self._naming():
+            self._connection.execute(
+                f'DELETE FROM "{table}" WHERE {_condition(where)}',  # noqa: S608
+                list(where.values()),
+            )
 
     def fact(self, name: str) -> Any:
         """Return a single fact, None if it is not there."""
-        found = self.rows("facts", name=name)
-        return json.loads(found[0]["value"]) if found else None
+        rows = self.rows("facts", name=name)
+        return json.loads(rows[0]["value"]) if rows else None
 
     def put_fact(self, name: str, value: object) -> None:
         """Keep a single fact, anything that JSON can hold."""
@@ -96,8 +194,61 @@ class Store:
         return StoredLog(self, sweep)
 
 
+_WAYS_OUT = {
+    "SQLITE_BUSY": "Another process is writing to it: wait for it to end, then run the same "
+    "command again",
+    "SQLITE_LOCKED": "Another process is writing to it: wait for it to end, then run the same "
+    "command again",
+    "SQLITE_FULL": "Free some space on that disk; the same command then goes on where it was",
+    "SQLITE_IOERR": "See whether that disk is full or failing; the same command then goes on "
+    "where it was",
+    "SQLITE_READONLY": "Make the file and its folder writable, or give another folder with --out",
+    "SQLITE_CORRUPT": "Put back a copy of the file, or give another folder with --out",
+    "SQLITE_NOTADB": "Put back a copy of the file, or give another folder with --out",
+}
+"""What to do about an error of SQLite, by how its name begins."""
+
+
+def _condition(where: Mapping[str, object]) -> str:
+    return " AND ".join(f'"{name}" = ?' for name in where) or "1"
+
+
 def _stored(value: object) -> object:
     return None if isinstance(value, float) and not isfinite(value) else value
+
+
+@contextmanager
+def opened_store(folder: Path) -> Iterator[Store]:
+    """Open the store of a run folder, and close it afterwards.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        StudyError: It has no store, or one that is empty; or as for ``Store``.
+    """
+    path = folder / STORE
+    require_facts(path)
+    store = Store(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def require_facts(path: Path) -> None:
+    """Refuse a store that has lost all that was in it, of which SQLite would make a new one.
+
+    Raises:
+        StudyError: The file is not there, or has no content.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        what = "has no content" if path.is_file() else "does not exist"
+        raise StudyError(
+            f"cannot read the results in {str(path.parent)!r}: {str(path)!r} {what}, although a "
+            "study was run there. Put back a copy of it, or remove the folder and run the study "
+            "again"
+        )
 
 
 class StoredLog:
@@ -138,8 +289,3 @@ class StoredLog:
     def clear(self) -> None:
         """Forget the statistics, once the scores of the sweep are stored."""
         self._store.remove("statistics", sweep=self._sweep)
-
-
-def as_rows(names: Sequence[str], values: Iterable[Sequence[object]]) -> list[dict[str, object]]:
-    """Name the columns of rows."""
-    return [dict(zip(names, row, strict=True)) for row in values]

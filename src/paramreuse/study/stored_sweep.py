@@ -15,6 +15,16 @@ from paramreuse.sweep.outcomes import Sweep
 _BASELINE = ("", "baseline")
 
 
+def recalibrated_name(source: str) -> str:
+    """Name of the sweep of a source with the BatchNorm statistics recomputed."""
+    return f"recalibrated {source}"
+
+
+def joint_name(source: str) -> str:
+    """Name of the sweep of all that the plan for a source loads, swapped in at once."""
+    return f"plan of {source}"
+
+
 def write_sweep(store: Store, name: str, sweep: Sweep) -> None:
     """Keep a sweep: its swaps, and every subject's score.
 

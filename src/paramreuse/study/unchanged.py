@@ -6,9 +6,10 @@ from pathlib import Path
 from paramreuse.errors import StudyError
 from paramreuse.reuse.freezing import checksum
 from paramreuse.study.config import Study
+from paramreuse.study.images import Images
 from paramreuse.study.job import Job
-from paramreuse.study.store import Store
-from paramreuse.study.workbench import Images, Workbench
+from paramreuse.study.store import opened_store
+from paramreuse.study.workbench import Workbench
 
 
 def note_images(job: Job, name: str) -> None:
@@ -31,12 +32,9 @@ def check_unchanged(bench: Workbench, held: Study) -> None:
     Raises:
         StudyError: They are others.
     """
-    store = Store(bench.folder / "results.sqlite")
-    try:
+    with opened_store(bench.folder) as store:
         images = {name: store.fact(f"images/{name}") for name in bench.study.data}
         files = {name: store.fact(f"checkpoint/{name}") for name in bench.study.models}
-    finally:
-        store.close()
     for name, spec in bench.study.data.items():
         moved = spec.root != held.data[name].root
         if moved and images[name] not in (None, _images_digest(bench.images(name))):

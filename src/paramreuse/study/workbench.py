@@ -1,76 +1,28 @@
-"""What the stages of a study work with: its images, its networks and its trained models."""
+"""What the stages of a study work with: its networks, its trained models and their images."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from paramreuse.checkpoint import load_checkpoint, read_checkpoint
 from paramreuse.checkpoint.hub import local_file
 from paramreuse.data.label_map import map_labels
-from paramreuse.data.preparation import (
-    PreparedBatches,
-    PreparedSet,
-    Split,
-    batches,
-    prepare_subjects,
-    split_subjects,
-)
-from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.errors import DataError, StudyError
+from paramreuse.data.preparation import PreparedBatches, batches
+from paramreuse.data.slices import ImageSet
+from paramreuse.errors import StudyError
 from paramreuse.sites.swaps import seed_of
-from paramreuse.study.config import NETWORK_OPTIONS, TARGET, DataSpec, ModelSpec, Study
-from paramreuse.study.named import NETWORKS, READERS, load_named
-from paramreuse.study.own_functions import check_options, first_parameter, training_functions
-from paramreuse.study.talk import Report, Silent, Talk
+from paramreuse.study.config import NETWORK_OPTIONS, TARGET, ModelSpec, Study
+from paramreuse.study.images import Images, Shelf, naming, prepare_images, read_images
+from paramreuse.study.named import NETWORKS, load_named
+from paramreuse.study.own_functions import check_options, training_functions
+from paramreuse.study.talk import Silent, Talk
 from paramreuse.sweep.scores import Dice
 from paramreuse.training import TrainingSettings, initial_model
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Images:
-    """One image set of a study, prepared.
-
-    Attributes:
-        classes: Class names, background first.
-        split: Subjects of the two folds.
-        train: Slices to train on; None for a set that is only validated on.
-        validation: Slices to validate on.
-    """
-
-    classes: tuple[str, ...]
-    split: Split
-    train: PreparedSet | None
-    validation: PreparedSet
-
-    @property
-    def trainable(self) -> PreparedSet:
-        """Slices to train on.
-
-        Raises:
-            StudyError: The set is only validated on.
-        """
-        if self.train is None:
-            raise StudyError("cannot train: the study sets no training subjects aside (train: 0)")
-        return self.train
-
-
-@dataclass
-class Shelf:
-    """Prepared image sets, so that studies with the same ones read them once.
-
-    Attributes:
-        images: By all that they depend on.
-    """
-
-    images: dict[tuple[str, ...], Images] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,11 +53,11 @@ class Workbench:
         """
         if name not in self._sets:
             spec = self.study.data[name]
-            with _naming(f"data.{name}"):
-                found = _read(name, spec)
+            with naming(f"data.{name}"):
+                found = read_images(name, spec)
             if spec.labels is not None:
                 classes = self.image_set(self.target.data).classes
-                with _naming(f"data.{name}.labels"):
+                with naming(f"data.{name}.labels"):
                     found = map_labels(found, spec.labels, classes)
             self._sets[name] = found
         return self._sets[name]
@@ -122,8 +74,8 @@ class Workbench:
         key = (spec.model_dump_json(), target.model_dump_json(), str(self.study.seed))
         if key not in self.shelf.images:
             image_set = self.image_set(name)
-            with _naming(f"data.{name}"), self.talk.progress(f"reading {name}") as step:
-                self.shelf.images[key] = _prepared(image_set, spec, self.study.seed, step)
+            with naming(f"data.{name}"), self.talk.progress(f"reading {name}") as step:
+                self.shelf.images[key] = prepare_images(image_set, spec, self.study.seed, step)
         return self.shelf.images[key]
 
     @property
@@ -246,53 +198,6 @@ def _no_device(name: str) -> str:
     )
 
 
-@contextmanager
-def _naming(place: str) -> Iterator[None]:
-    """Say which part of the study the images are of that cannot be used."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{place}: {error}") from error
-
-
-def _prepared(image_set: ImageSet, spec: DataSpec, seed: int, step: Report) -> Images:
-    split = _split(image_set, spec, seed)
-    counted = _counted(image_set, len(split.train) + len(split.validation), step)
-    train, validation = (
-        prepare_subjects(counted, fold, size=spec.size, spacing_mm=spec.spacing_mm)
-        if fold
-        else None
-        for fold in (split.train, split.validation)
-    )
-    assert validation is not None, "a split has validation subjects"
-    return Images(image_set.classes, split, train, validation)
-
-
-def _counted(image_set: ImageSet, total: int, step: Report) -> ImageSet:
-    """Return the set with a reader that says how many subjects it has read."""
-    numbers = count(1)
-
-    def read_subject(subject: str) -> list[ImageSlice]:
-        pieces = image_set.read_subject(subject)
-        step(next(numbers), total)
-        return pieces
-
-    return replace(image_set, read_subject=read_subject)
-
-
-def _split(image_set: ImageSet, spec: DataSpec, seed: int) -> Split:
-    if spec.train == 0:
-        official = (image_set.split or {}).get("validation", image_set.subjects)
-        number = spec.validation or len(official)
-        if number > len(official):
-            raise DataError(
-                f"cannot validate on {number} subjects: there are {len(official)}; ask for fewer"
-            )
-        order = np.random.default_rng(seed).permutation(sorted(official))
-        return Split(train=(), validation=tuple(sorted(map(str, order[:number]))))
-    return split_subjects(image_set, train=spec.train, validation=spec.validation, seed=seed)
-
-
 def _network_options(study: Study) -> dict[str, Any]:
     spec = study.network
     own = {name: getattr(spec, name) for name in NETWORK_OPTIONS.get(spec.name, ())}
@@ -306,30 +211,3 @@ def _built(build: Callable[..., nn.Module], options: Mapping[str, Any], name: st
         raise StudyError(
             f"cannot build the network {name!r} with {sorted(options)}: {error}"
         ) from error
-
-
-def _read(name: str, spec: DataSpec) -> ImageSet:
-    reader = load_named(spec.reader, READERS, "reader")
-    if spec.root is None and spec.reader != "phantom":
-        raise StudyError(
-            f"data.{name} has no root: the reader {spec.reader!r} needs a folder. "
-            f"Set root, or give --data {name}=PATH"
-        )
-    check_options(
-        reader,
-        spec.options,
-        given=(first_parameter(reader),),
-        task=f"read data.{name}",
-        place=f"data.{name}.options",
-    )
-    try:
-        image_set = reader(spec.root, **spec.options)
-    except TypeError as error:
-        raise StudyError(
-            f"cannot read data.{name} with the options {sorted(spec.options)}: {error}"
-        ) from error
-    if not isinstance(image_set, ImageSet):
-        raise StudyError(
-            f"the reader {spec.reader!r} gave {type(image_set).__name__}, expected an ImageSet"
-        )
-    return image_set

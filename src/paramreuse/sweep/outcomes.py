@@ -1,6 +1,6 @@
 """What a sweep measured: scores per swap, replacement, subject and class, and tables of them."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.intervals import bootstrap_interval
-from paramreuse.sweep.scores import subject_means
+from paramreuse.sweep.scores import foreground_names, subject_means
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,16 @@ class Sweep:
         """The replacements other than the source."""
         return tuple(name for name in self.replacements if name != SOURCE)
 
+    @property
+    def kernels(self) -> tuple[Swap, ...]:
+        """The single swaps of kernels, the output layer aside, as in the papers."""
+        return tuple(swap for swap in self.swaps if swap.is_kernel)
+
+    @property
+    def foreground_classes(self) -> tuple[str, ...]:
+        """Names of the classes that enter a subject's mean."""
+        return foreground_names(self.classes, self.foreground)
+
     def drops(self, swap: str, replacement: str = SOURCE) -> Array:
         """Return baseline minus score, paired by subject.
 
@@ -92,6 +102,40 @@ class Sweep:
             KeyError: No such swap or replacement was measured.
         """
         return self._with_mean(self.baseline) - self._with_mean(self.scores[swap, replacement])
+
+    def foreground_drops(self, swaps: Sequence[Swap], replacement: str = SOURCE) -> Array:
+        """Return the drops of each subject's foreground mean.
+
+        Args:
+            swaps: Swaps of the sweep, M of them, at least one.
+            replacement: ``"source"`` or a control.
+
+        Returns:
+            Shape ``(P, M)``, one column per swap; NaN where a subject was not scored.
+        """
+        return np.column_stack([self.drops(swap.name, replacement)[:, -1] for swap in swaps])
+
+    def mean_drop(self, swap: str, replacement: str = SOURCE) -> float:
+        """Return the drop of the foreground mean of one swap, over the subjects that count.
+
+        Args:
+            swap: Name of a swap, e.g. ``"W 6"``.
+            replacement: ``"source"`` or a control.
+
+        Returns:
+            NaN where no subject was scored.
+        """
+        return float(column_means(self.drops(swap, replacement))[-1])
+
+    def by_cost(self, swaps: Iterable[Swap]) -> list[tuple[Swap, float]]:
+        """Return swaps of the source with their mean drop, the costliest first.
+
+        Args:
+            swaps: Swaps of the sweep; those without a finite drop are left out.
+        """
+        drops = [(swap, self.mean_drop(swap.name)) for swap in swaps]
+        finite = [(swap, drop) for swap, drop in drops if np.isfinite(drop)]
+        return sorted(finite, key=lambda pair: -pair[1])
 
     def mean_drops(self, *, confidence: float = 0.95) -> dict[tuple[str, str], MeanDrop]:
         """Return the drop of every trial on the foreground mean, by swap and replacement.

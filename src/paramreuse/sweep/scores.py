@@ -51,6 +51,16 @@ def subject_means(scores: Array, foreground: Sequence[bool]) -> Array:
     return _divide(sums, counts, counts > 0)
 
 
+def foreground_names(classes: Sequence[str], foreground: Sequence[bool]) -> tuple[str, ...]:
+    """Return the names of the classes that enter a subject's mean.
+
+    Args:
+        classes: Names of K classes.
+        foreground: K flags.
+    """
+    return tuple(name for name, counts in zip(classes, foreground, strict=True) if counts)
+
+
 def _class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:
     if num_classes < 2:
         raise ScoreError(

@@ -9,7 +9,7 @@ from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, Start
 from paramreuse.papers.rules.condition import Condition, Variant
 from paramreuse.papers.rules.estimate import require_subjects
 from paramreuse.reuse.verdict import ROUNDING
-from paramreuse.sites.swaps import SOURCE, Swap, kernel_sites
+from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.outcomes import MEAN, Sweep
 from paramreuse.sweep.scores import subject_means
 
@@ -132,15 +132,9 @@ def kernels_of(arm: Arm, sweep: Sweep) -> tuple[Swap, ...]:
     Raises:
         NotMeasuredError: There is none.
     """
-    found = tuple(swap for swap in sweep.swaps if swap.is_single and kernel_sites(swap.sites))
-    if not found:
+    if not sweep.kernels:
         raise NotMeasuredError(f"the arm {arm.name} has no swap of W")
-    return found
-
-
-def drops_of(sweep: Sweep, swaps: Sequence[Swap], replacement: str = SOURCE) -> Array:
-    """Return the drops of the foreground mean, shape ``(P, M)``, one column per swap."""
-    return np.column_stack([sweep.drops(swap.name, replacement)[:, -1] for swap in swaps])
+    return sweep.kernels
 
 
 def mean_by_subject(
@@ -151,7 +145,7 @@ def mean_by_subject(
     A subject on which one of them was not scored is left out, since its mean would be one over
     other swaps; so are all where no subjects are known.
     """
-    means = drops_of(sweep, swaps, replacement).mean(axis=1).tolist()
+    means = sweep.foreground_drops(swaps, replacement).mean(axis=1).tolist()
     named = zip(sweep.subjects, means, strict=True) if sweep.subjects else ()
     return {subject: mean for subject, mean in named if np.isfinite(mean)}
 

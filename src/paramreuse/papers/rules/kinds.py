@@ -9,7 +9,6 @@ from scipy.stats import rankdata
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.rules.arms import (
     biased_pspnet_arm,
-    drops_of,
     kernel_sweep_of,
     kernels_of,
     mean_by_subject,
@@ -130,7 +129,7 @@ def deeper_means_matter_less(evidence: Evidence, condition: Condition) -> Findin
         raise NotMeasuredError(
             f"the arm {arm.name} has swaps of RM at {len(swaps)} layers, too few to rank"
         )
-    drops = drops_of(sweep, swaps)
+    drops = sweep.foreground_drops(swaps)
     drops = drops[np.isfinite(drops).all(axis=1)]
     require_subjects(len(drops), "UNet RM")
     what = "UNet rank correlation of RM's drop with the layer"

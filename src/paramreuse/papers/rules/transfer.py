@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from statistics import fmean, median
+from statistics import median
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from paramreuse.papers.rules.distances import (
 from paramreuse.papers.rules.estimate import Estimate, estimate_table, require_subjects
 from paramreuse.papers.rules.finding import Finding, Outcome
 from paramreuse.reuse.verdict import ROUNDING
+from paramreuse.study.transfer.table import trainings_of
 
 STRATEGIES = ("plan-finetune", "plan-freeze")
 """The papers' two ways of training on: "do not freeze" and "freeze"."""
@@ -68,20 +68,14 @@ def _dice_by_training(arm: Arm) -> dict[tuple[str, str], _Dice]:
     """Return the scores at the smallest number of training subjects, by source and strategy."""
     if not arm.transfer:
         raise NotMeasuredError(f"the arm {arm.name} has no transfer")
-    sweep = sweep_of(arm)
-    foreground = {c for c, counts in zip(sweep.classes, sweep.foreground, strict=True) if counts}
+    foreground = sweep_of(arm).foreground_classes
     fewest = min(score.num_subjects for score in arm.transfer)
-    held: dict[tuple[str, str], dict[tuple[int, str], list[float]]] = {}
-    for score in arm.transfer:
-        if score.num_subjects != fewest or score.label not in foreground:
-            continue
-        if isfinite(score.score):
-            by_subject = held.setdefault((score.source, score.strategy), {})
-            by_subject.setdefault((score.seed, score.subject), []).append(score.score)
-    return {
-        training: {key: fmean(scores) for key, scores in by_subject.items()}
-        for training, by_subject in held.items()
-    }
+    dice: dict[tuple[str, str], dict[tuple[int, str], float]] = {}
+    for training in trainings_of(s for s in arm.transfer if s.num_subjects == fewest):
+        for subject, mean in training.by_subject(foreground).items():
+            by_subject = dice.setdefault((training.source, training.strategy), {})
+            by_subject[training.seed, subject] = mean
+    return dice
 
 
 @dataclass(frozen=True, slots=True)

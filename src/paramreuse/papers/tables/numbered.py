@@ -11,6 +11,7 @@ from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.model_words import NOTHING, letter_of, model_words
 from paramreuse.papers.tables.published import PSPNET, REUSE, UNET, Reuse
 from paramreuse.papers.tables.summaries import ablation_rows, distance_rows, head_of, share_rows
+from paramreuse.study.transfer.table import TrainingDice, trainings_of
 from paramreuse.sweep.intervals import bootstrap_interval
 from paramreuse.sweep.outcomes import MEAN, Sweep, column_means
 from paramreuse.sweep.scores import subject_means
@@ -111,16 +112,14 @@ def _baseline_rows(arm: Arm, published: Sequence[float]) -> Iterator[Row]:
 
 def _reuse_rows(evidence: Evidence) -> Iterator[Row]:
     for arm in evidence.arms:
-        groups: dict[tuple[int, str, str], dict[int, Row]] = {}
-        for score in arm.transfer:
-            group = groups.setdefault((score.num_subjects, score.source, score.strategy), {})
-            by_subject = group.setdefault(score.seed, {}).setdefault(score.subject, {})
-            by_subject[score.label] = score.score
+        groups: dict[tuple[int, str, str], list[TrainingDice]] = {}
+        for one in trainings_of(arm.transfer):
+            groups.setdefault((one.num_subjects, one.source, one.strategy), []).append(one)
         classes = _classes(arm)
         sizes = sorted({size for size, _, _ in groups})
-        for (size, source, strategy), seeds in sorted(groups.items(), key=lambda g: g[0][0]):
+        for (size, source, strategy), trainings in sorted(groups.items(), key=lambda g: g[0][0]):
             published = _published(arm, _papers_size(sizes, size), source, strategy)
-            ours = _transfer_summary(list(seeds.values()), classes, _foreground(arm, classes))
+            ours = _transfer_summary(trainings, classes, _foreground(arm, classes))
             yield (
                 head_of(arm)
                 | {
@@ -141,42 +140,32 @@ def _classes(arm: Arm) -> list[str]:
     return list(seen if sweep is None else sweep.classes)
 
 
-def _foreground(arm: Arm, classes: Sequence[str]) -> tuple[bool, ...]:
-    """Tell which classes enter a subject's mean; without a sweep all but the first, as in Dice."""
+def _foreground(arm: Arm, classes: Sequence[str]) -> Sequence[str]:
+    """Name the classes that enter a subject's mean: without a sweep all but the first."""
     sweep = _first_sweep(arm)
-    if sweep is None:
-        return tuple(place > 0 for place in range(len(classes)))
-    counted = dict(zip(sweep.classes, sweep.foreground, strict=True))
-    return tuple(counted.get(name, False) for name in classes)
+    return classes[1:] if sweep is None else sweep.foreground_classes
 
 
 def _transfer_summary(
-    seeds: Sequence[Mapping[str, Mapping[str, float]]],
-    classes: Sequence[str],
-    foreground: Sequence[bool],
+    trainings: Sequence[TrainingDice], classes: Sequence[str], foreground: Sequence[str]
 ) -> Row:
     """Return the mean over seeds of each class, of all classes and of the foreground, with spread.
 
     Args:
-        seeds: Per repetition the score of each class, by subject.
+        trainings: One per repetition.
         classes: Names of the classes.
         foreground: Which of them enter the foreground mean.
     """
-    tables = [
-        np.array([[scores.get(name, np.nan) for name in classes] for scores in subjects.values()])
-        for subjects in seeds
-    ]
-    by_class = np.array([column_means(table) for table in tables])
+    means = [training.by_class() for training in trainings]
+    by_class = np.array([[mean.get(name, np.nan) for name in classes] for mean in means])
     of_all = column_means(by_class.T)
-    of_foreground = np.array(
-        [column_means(subject_means(table, foreground)[:, None])[0] for table in tables]
-    )
+    of_foreground = np.array([training.mean(foreground) for training in trainings])
     return dict(zip(classes, column_means(by_class), strict=True)) | {
         "mean": of_all.mean(),
         "mean_sd": _spread(of_all),
         "foreground_mean": of_foreground.mean(),
         "foreground_sd": _spread(of_foreground),
-        "seeds": len(seeds),
+        "seeds": len(trainings),
     }
 
 

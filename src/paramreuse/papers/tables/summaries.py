@@ -10,7 +10,7 @@ from paramreuse.papers.evidence import Arm, Evidence
 from paramreuse.papers.model_words import letter_of, model_words
 from paramreuse.papers.rules.arms import mean_by_subject
 from paramreuse.papers.rules.estimate import estimate_mean
-from paramreuse.reuse.verdict import Judgement, Verdict, Word, judge
+from paramreuse.reuse.verdict import Judgement, Verdict, Word
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.outcomes import MEAN, Sweep
@@ -38,9 +38,9 @@ def share_rows(evidence: Evidence) -> Iterator[Row]:
     """
     for arm in evidence.arms:
         for source, sweep in arm.sweeps.items():
-            verdict = _judged(arm, sweep)
+            verdict = arm.judge(sweep)
             again = arm.recalibrated.get(source)
-            after = _judged(arm, again) if again is not None else None
+            after = arm.judge(again) if again is not None else None
             for kind in Kind:
                 held = _layers_of(verdict, kind)
                 if held:
@@ -54,10 +54,6 @@ def _source_head(arm: Arm, source: str) -> Row:
         "source_words": model_words(arm).get(source, source),
         "tolerance": arm.tolerance,
     }
-
-
-def _judged(arm: Arm, sweep: Sweep) -> Verdict:
-    return judge(sweep, tolerance=arm.tolerance, confidence=arm.confidence)
 
 
 def _layers_of(verdict: Verdict, kind: Kind) -> list[Judgement]:
@@ -143,7 +139,7 @@ def ablation_rows(evidence: Evidence) -> Iterator[Row]:
                 if arm is None or not arm.sources or arm.sources[0] not in arm.sweeps:
                     continue
                 sweep = arm.sweeps[arm.sources[0]]
-                verdict = _judged(arm, sweep)
+                verdict = arm.judge(sweep)
                 kernels = [j.swap for j in verdict.kernel_judgements]
                 yield {
                     "start": start,

@@ -1,19 +1,72 @@
-"""Which trainings a study's transfer asks for: of which sources, under which plans."""
+"""Which trainings a study's transfer asks for: by which strategies, from which sources."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
+from pathlib import Path
 
 from paramreuse.errors import StudyError
-from paramreuse.reuse.plan import Plan
-from paramreuse.sites.matching import SkippedTensor
-from paramreuse.study.config import TARGET, Study
-from paramreuse.study.job import Job, opened
-from paramreuse.study.source_ranking import ranked_sources
-from paramreuse.study.stages import plan_of
+from paramreuse.reuse.ranking import RankedSource
+from paramreuse.study.config import Study
+from paramreuse.study.findings import findings_of
 from paramreuse.study.store import Store
-from paramreuse.study.transfer.plans import Attempt, fit_plan, list_attempts
+from paramreuse.study.transfer.strategy import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One training of the transfer table.
+
+    Attributes:
+        strategy: As in the study file.
+        source: Name of the source, ``""`` for ``scratch``.
+        num_subjects: Number of training subjects.
+        seed: Which repetition, from 0.
+    """
+
+    strategy: Strategy
+    source: str
+    num_subjects: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What the attempt is called in messages and file names."""
+        start = f"-{self.source}" if self.source else ""
+        return f"{self.strategy}{start}-{self.num_subjects}-{self.seed}"
+
+    @property
+    def training(self) -> tuple[str, str, int, int]:
+        """What tells it apart in the store: source, strategy, number of subjects, repetition."""
+        return self.source, self.strategy.value, self.num_subjects, self.seed
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """The attempt as columns of a table."""
+        return {
+            "source": self.source,
+            "strategy": self.strategy.value,
+            "num_subjects": self.num_subjects,
+            "seed": self.seed,
+        }
+
+
+def kept_model(folder: Path, attempt: Attempt) -> Path:
+    """Return where a run folder keeps the trained model of an attempt, if the study asks for it."""
+    return folder / "models" / "transfer" / f"{attempt.name}.safetensors"
+
+
+def list_attempts(
+    subjects: Sequence[int], strategies: Sequence[Strategy], seeds: int, sources: Sequence[str]
+) -> list[Attempt]:
+    """List every training of the transfer table, once where the strategy needs no source."""
+    return [
+        Attempt(strategy, source, number, seed)
+        for number in subjects
+        for strategy in strategies
+        for source in (sources if strategy.needs_source else [""])
+        for seed in range(seeds)
+    ]
 
 
 def attempts_of(study: Study, store: Store) -> list[Attempt]:
@@ -36,14 +89,14 @@ def _sources(study: Study, store: Store) -> Sequence[str]:
         return study.sources
     if study.transfer.sources == "best":
         best = _best(study, store)
-        return [best["source"]] if best else []
+        return [best.name] if best else []
     return study.transfer.sources
 
 
-def _best(study: Study, store: Store) -> dict[str, Any] | None:
+def _best(study: Study, store: Store) -> RankedSource | None:
     """Return what the ranking says of its first source; None where no source can be ranked."""
-    rows = ranked_sources(store, study)
-    return None if not rows or isnan(rows[0]["kernel_share"]) else rows[0]
+    ranked = findings_of(study, store).ranking.sources
+    return None if not ranked or isnan(ranked[0].verdict.kernel_share) else ranked[0]
 
 
 def tell_choice(study: Study, store: Store) -> Iterator[str]:
@@ -53,7 +106,7 @@ def tell_choice(study: Study, store: Store) -> Iterator[str]:
         StudyError: No source can be ranked.
     """
     spec = study.transfer
-    if spec is None or spec.sources != "best" or set(spec.strategies) == {"scratch"}:
+    if spec is None or spec.sources != "best" or not any(s.needs_source for s in spec.strategies):
         return
     best = _best(study, store)
     if best is None:
@@ -62,51 +115,7 @@ def tell_choice(study: Study, store: Store) -> Iterator[str]:
             "swapped in. Name sources in transfer.sources, or sweep others"
         )
     yield (
-        f"{best['source']} is the best of {len(study.sources)} sources: it ranks first, with "
-        f"{100 * best['kernel_share']:.0f} % of its kernel layers reusable (mean drop "
-        f"{best['mean_drop']:.3f})"
+        f"{best.name} is the best of {len(study.sources)} sources: it ranks first, with "
+        f"{100 * best.verdict.kernel_share:.0f} % of its kernel layers reusable (mean drop "
+        f"{best.mean_drop:.3f})"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class SourcePlan:
-    """The plan that the trainings from one source follow.
-
-    Attributes:
-        plan: The plan, without the sites that the source cannot give.
-        skipped: Those sites, each with the reason.
-    """
-
-    plan: Plan
-    skipped: tuple[SkippedTensor, ...]
-
-
-def source_plans(job: Job, attempts: Sequence[Attempt]) -> dict[str, SourcePlan]:
-    """Return the plan of every source from which an attempt follows one.
-
-    It is the source's own, or that of ``transfer.plan_from`` as far as the source has its tensors.
-    """
-    spec = job.bench.study.transfer
-    assert spec is not None, "only a study with a transfer section has attempts"
-    sources = dict.fromkeys(attempt.source for attempt in attempts if attempt.follows_plan)
-    planned = {source: spec.plan_from or source for source in sources}
-    plans = {name: plan_of(job, name) for name in dict.fromkeys(planned.values())}
-    target = job.bench.factory(TARGET)()
-    return {
-        source: SourcePlan(*fit_plan(plans[name], target, opened(job, source)))
-        for source, name in planned.items()
-    }
-
-
-def tell_plans(study: Study, plans: Mapping[str, SourcePlan]) -> Iterator[str]:
-    """Say whose plan is followed where it is not each source's own, and what it loses by that."""
-    if study.transfer is None or study.transfer.plan_from is None or not plans:
-        return
-    yield f"every plan is that of {study.transfer.plan_from}"
-    for source, found in plans.items():
-        if found.skipped:
-            first, wanted = found.skipped[0], len(found.plan.loaded) + len(found.skipped)
-            yield (
-                f"{source} cannot give {len(found.skipped)} of its {wanted} sites, such as "
-                f"{first.key}: {first.reason}"
-            )

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,25 +12,16 @@ from paramreuse.checkpoint import write_checkpoint
 from paramreuse.reuse.plan import Plan
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET, ModelSpec
-from paramreuse.study.job import Job, followed, keep_epochs, opened
-from paramreuse.study.store import Store
-from paramreuse.study.transfer.attempts import (
-    SourcePlan,
-    attempts_of,
-    source_plans,
-    tell_choice,
-    tell_plans,
-)
+from paramreuse.study.job import Job, epoch_columns, followed, opened
+from paramreuse.study.records import TransferEpoch, TransferScore
+from paramreuse.study.transfer.attempts import Attempt, attempts_of, kept_model, tell_choice
 from paramreuse.study.transfer.own_training import own_training, train_by_own
-from paramreuse.study.transfer.plans import (
-    Attempt,
-    draw_subjects,
-    followed_plan,
-    kept_model,
-    start_model,
-)
+from paramreuse.study.transfer.plans import SourcePlan, draw_subjects, source_plans, tell_plans
+from paramreuse.study.transfer.starts import Lender, followed_plan, start_model
+from paramreuse.study.transfer.table import transfer_rows
+from paramreuse.sweep.scores import foreground_names
 from paramreuse.sweep.scoring import score_subjects
-from paramreuse.training import initial_model, train_model
+from paramreuse.training import EpochRow, initial_model, train_model
 
 
 def run_transfer(job: Job) -> str:
@@ -59,7 +50,9 @@ def run_transfer(job: Job) -> str:
                 _train_attempt(job, attempt, plans)
         progress(len(attempts), len(attempts))
     notes += [f"{count} left out: {reason}" for reason, count in Counter(left_out.values()).items()]
-    means = _strategy_means(transfer_rows(job.store, foreground_names(job), attempts))
+    score = job.bench.score
+    foreground = foreground_names(score.classes, score.foreground)
+    means = _strategy_means(transfer_rows(job.store, foreground, attempts))
     listed = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     trained = f"{len(attempts) - len(left_out)} trainings: {listed}" if means else "nothing trained"
     return "; ".join([trained, *notes])
@@ -72,14 +65,14 @@ def _left_out(
     parameters = {name for name, _ in job.bench.factory(TARGET)().named_parameters()}
     reasons: dict[Attempt, str] = {}
     for attempt in attempts:
-        if not attempt.follows_plan:
+        if not attempt.strategy.follows_plan:
             continue
         found = plans[attempt.source]
         loaded = {site.key for site in found.plan.loaded}
         if not loaded:
             emptied = f"{attempt.source} can give no site of the plan"
             reasons[attempt] = emptied if found.skipped else "the plan is empty"
-        elif attempt.strategy == "plan-freeze" and parameters <= loaded:
+        elif attempt.strategy.freezes and parameters <= loaded:
             reasons[attempt] = "the plan freezes everything"
     return reasons
 
@@ -87,8 +80,8 @@ def _left_out(
 def _forget(job: Job, attempt: Attempt) -> None:
     """Remove what came of an attempt under a plan that is no longer the plan."""
     kept_model(job.bench.folder, attempt).unlink(missing_ok=True)
-    for table in ("transfers", "transfer_epochs"):
-        job.store.remove(table, **attempt.columns)
+    for kind in (TransferScore, TransferEpoch):
+        job.store.remove(kind.TABLE, **attempt.columns)
     job.store.remove("facts", name=_recipe_name(attempt))
 
 
@@ -100,7 +93,7 @@ def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) 
     """Train and score one attempt, unless all of it is there from the same recipe."""
     spec = job.bench.study.transfer
     assert spec is not None, "only a study with a transfer section has attempts"
-    plan = plans[attempt.source].plan if attempt.follows_plan else None
+    plan = plans[attempt.source].plan if attempt.strategy.follows_plan else None
     training = job.bench.target.model_copy(
         update={"epochs": spec.epochs or job.bench.target.epochs, "init": "independent"}
     )
@@ -111,7 +104,7 @@ def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) 
         _forget(job, attempt)
         job.store.put_fact(_recipe_name(attempt), recipe)
     kept = kept_model(job.bench.folder, attempt) if attempt.seed < spec.keep_seeds else None
-    is_scored = bool(job.store.rows("transfers", **attempt.columns))
+    is_scored = bool(job.store.count(TransferScore.TABLE, **attempt.columns))
     if not is_scored or (kept is not None and not kept.is_file()):
         model = _trained(job, attempt, plan, training)
         if kept is not None:
@@ -134,22 +127,27 @@ def _trained(job: Job, attempt: Attempt, plan: Plan | None, training: ModelSpec)
         return seed_of(bench.study.seed, "transfer", str(attempt.seed), *words) % 2**31
 
     model = initial_model(bench.factory(TARGET), seed("init"))
-    lent = opened(job, attempt.source) if attempt.source else None
-    start_model(model, lent, plan, attempt, seed(attempt.name))
+    lender = (
+        Lender(opened(job, attempt.source), plan, seed(attempt.name)) if attempt.source else None
+    )
+    start_model(model, attempt.strategy, lender)
+    drawn = draw_subjects(images.trainable, attempt.num_subjects, seed("subjects"))
     assert bench.study.transfer is not None, "only a study with a transfer section trains here"
     train = own_training(bench.study.transfer)
     if train is not None:
-        loaded = followed_plan(model, lent, plan, attempt, seed(attempt.name))
-        drawn = draw_subjects(images.trainable, attempt.subjects, seed("subjects"))
+        loaded = followed_plan(model, attempt.strategy, lender)
         return train_by_own(train, model, drawn, loaded, training=training, seed=seed("train"))
-    keep = keep_epochs(job.store, "transfer_epochs", attempt.columns)
+
+    def keep(row: EpochRow) -> None:
+        job.store.write([TransferEpoch(*attempt.training, *epoch_columns(row))])
+
     settings = bench.settings(
         training, seed=seed("train"), folder=bench.folder / "training" / attempt.name
     )
     with followed(job, attempt.name, settings.epochs, keep) as follow:
         result = train_model(
             model,
-            draw_subjects(images.trainable, attempt.subjects, seed("subjects")),
+            drawn,
             images.validation,
             settings=settings,
             on_epoch=follow,
@@ -164,61 +162,12 @@ def _store_scores(job: Job, attempt: Attempt, model: nn.Module) -> None:
     trained = model.to(bench.torch_device)
     subjects, scores = score_subjects(trained, bench.validation_batches(), bench.score)
     rows = [
-        attempt.columns | {"subject": subject, "class": label, "score": float(scores[i, k])}
+        TransferScore(*attempt.training, str(subject), label, float(scores[i, k]))
         for i, subject in enumerate(subjects)
         for k, label in enumerate(bench.score.classes)
     ]
     with job.store.together():
-        job.store.put("transfers", rows)
-
-
-def transfer_rows(
-    store: Store, foreground: Sequence[str], attempts: Collection[Attempt]
-) -> list[dict[str, Any]]:
-    """Return one row per training: its columns, the mean Dice per class, and their mean.
-
-    Args:
-        store: Where the facts are.
-        foreground: Names of the classes that enter a subject's mean.
-        attempts: What the study asks for now; the store may hold more.
-
-    Returns:
-        Rows with ``source strategy num_subjects seed``, a column per class, and ``mean``: the mean
-        over subjects of the mean over foreground classes.
-    """
-    wanted = {tuple(attempt.columns.values()) for attempt in attempts}
-    held: dict[tuple[object, ...], dict[str, dict[str, float]]] = {}
-    for row in store.rows("transfers"):
-        name = (row["source"], row["strategy"], row["subjects"], row["seed"])
-        if name not in wanted:
-            continue
-        scores = held.setdefault(name, {}).setdefault(row["subject"], {})
-        if row["score"] is not None:
-            scores[row["class"]] = row["score"]
-    return [_transfer_row(name, list(scores.values()), foreground) for name, scores in held.items()]
-
-
-def _transfer_row(
-    name: tuple[object, ...], subjects: list[dict[str, float]], foreground: Sequence[str]
-) -> dict[str, Any]:
-    labels = dict.fromkeys(label for scores in subjects for label in scores)
-    per_class = {
-        label: float(np.mean([scores[label] for scores in subjects if label in scores]))
-        for label in labels
-    }
-    means = [
-        np.mean([scores[label] for label in foreground if label in scores])
-        for scores in subjects
-        if any(label in scores for label in foreground)
-    ]
-    columns = dict(zip(("source", "strategy", "num_subjects", "seed"), name, strict=True))
-    return columns | per_class | {"mean": float(np.mean(means))}
-
-
-def foreground_names(job: Job) -> list[str]:
-    """Return the names of the classes that enter a subject's mean."""
-    score = job.bench.score
-    return [name for name, counts in zip(score.classes, score.foreground, strict=True) if counts]
+        job.store.write(rows)
 
 
 def _strategy_means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
