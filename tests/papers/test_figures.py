@@ -219,9 +219,9 @@ def test_the_numbers_of_subjects_are_those_of_the_run() -> None:
 def test_a_figure_without_its_arm_is_missing_with_the_reason(name: str) -> None:
     unet = name < "figure-07"
     other = made_up_arm("pspnet" if unet else "unet")
-    network = "UNet" if unet else "PSPNet"
+    network = "unet" if unet else "pspnet"
 
-    assert reason(name, other) == f"no arm with a {network} and a start that is shared has run"
+    assert reason(name, other) == f"the arm {network}, shared start, has not run"
 
 
 def test_a_training_that_was_left_out_has_no_curve() -> None:

@@ -137,10 +137,10 @@ class Store:
             **where: Columns and the values that they must have.
         """
         numbers = {field.name for field in fields(kind) if field.type is float}
-        return [
-            kind(**{k: nan if v is None and k in numbers else v for k, v in row.items()})
-            for row in self.rows(kind.TABLE, **where)
-        ]
+        rows = self.rows(kind.TABLE, **where)
+        for row in rows:
+            row |= {name: nan for name in numbers if row[name] is None}
+        return [kind(**row) for row in rows]
 
     def put(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
         """Insert rows, or replace those of the same primary key; NaN is stored as NULL."""

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from paramreuse.papers.arms import any_pspnet_arm, biased_pspnet_arm, lender_of, unet_arm
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, PairDistance, Start
 from paramreuse.papers.model_words import (
     IDEAL_SOURCE,
@@ -34,10 +35,6 @@ NETWORKS = {"unet": "UNet", "pspnet": "PSPNet"}
 _ALL_KINDS = tuple(kind.value for kind in Kind)
 _FAMILIES = ("conv", "norm")
 _QUANTITIES = {"mrm": "MRM", "mrb": "MRB", "mrv": "MRV", "mrw": "MRW", "mrw_median": "MRW median"}
-
-
-class _NotMeasuredError(Exception):
-    """What a figure needs was not measured; the message says what."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +69,7 @@ def figure_frames(evidence: Evidence) -> FigureFrames:
             name = f"figure-{number:02d}{ending}"
             try:
                 rows = [row for find, rows_of in parts for row in rows_of(find(evidence, start))]
-            except (_NotMeasuredError, NotMeasuredError) as reason:
+            except NotMeasuredError as reason:
                 if start == "shared":
                     missing[name] = str(reason)
                 continue
@@ -80,33 +77,15 @@ def figure_frames(evidence: Evidence) -> FigureFrames:
     return FigureFrames(frames, missing)
 
 
-def _unet(evidence: Evidence, start: Start) -> Arm:
-    arm = evidence.unet(start)
-    if arm is None:
-        raise _NotMeasuredError(f"no arm with a UNet and a start that is {start} has run")
-    return arm
-
-
-def _pspnet(evidence: Evidence, start: Start) -> Arm:
-    arm = evidence.pspnet(start) or evidence.pspnet(start, bias=True)
-    if arm is None:
-        raise _NotMeasuredError(f"no arm with a PSPNet and a start that is {start} has run")
-    return arm
-
-
-def _biased_pspnet(evidence: Evidence, start: Start) -> Arm:
-    """Return the arm whose convolutions all have a B, or the main one, some of whose have."""
-    return evidence.pspnet(start, bias=True) or _pspnet(evidence, start)
-
-
 def _head(arm: Arm) -> Row:
     return {"network": NETWORKS.get(arm.network, arm.network), "arm": arm.name}
 
 
 def _sweep(arm: Arm) -> Sweep:
-    if not arm.sources or arm.sources[0] not in arm.sweeps:
-        raise _NotMeasuredError(f"the arm {arm.name!r} has no sweep of its first source")
-    return arm.sweeps[arm.sources[0]]
+    source = lender_of(arm)
+    if source not in arm.sweeps:
+        raise NotMeasuredError(f"the arm {arm.name!r} has no sweep of its first source")
+    return arm.sweeps[source]
 
 
 def _sweep_rows(arm: Arm, kinds: Collection[str]) -> list[Row]:
@@ -119,7 +98,7 @@ def _sweep_rows(arm: Arm, kinds: Collection[str]) -> list[Row]:
     }
     absent = sorted(set(kinds) - {s.kind for s in sweep.swaps if s.name in singles})
     if absent:
-        raise _NotMeasuredError(f"the arm {arm.name!r} has no single swap of {', '.join(absent)}")
+        raise NotMeasuredError(f"the arm {arm.name!r} has no single swap of {', '.join(absent)}")
     held = replace(sweep, swaps=tuple(s for s in sweep.swaps if s.name in singles))
     foreground = dict(zip(sweep.classes, sweep.foreground, strict=True))
     return [
@@ -144,7 +123,7 @@ def _batchnorm_rows(arm: Arm) -> list[Row]:
     """Return the shifts and scales of each normalisation, one quantity a row."""
     norms = arm.batchnorms.get(arm.sources[0]) if arm.sources else None
     if not norms:
-        raise _NotMeasuredError(f"the arm {arm.name!r} has compared no BatchNorm of its source")
+        raise NotMeasuredError(f"the arm {arm.name!r} has compared no BatchNorm of its source")
     return [
         _head(arm) | {"layer": row["layer"], "quantity": name, "value": _number(row[column])}
         for column, name in _QUANTITIES.items()
@@ -161,7 +140,7 @@ def _pair_rows(arm: Arm, names: Sequence[str], kinds: Collection[str]) -> list[R
     """Return the distances between every two of the models named."""
     unknown = [letter_of(name) for name in names if name not in arm.roles]
     if unknown:
-        raise _NotMeasuredError(f"the arm {arm.name!r} has no model {', '.join(unknown)}")
+        raise NotMeasuredError(f"the arm {arm.name!r} has no model {', '.join(unknown)}")
     words = model_words(arm)
     rows = []
     for first, second in combinations(names, 2):
@@ -176,7 +155,7 @@ def _between(arm: Arm, first: str, second: str, kinds: Collection[str]) -> list[
     held = [d for d in arm.distances if {d.first, d.second} == {first, second}]
     found = [pair for pair in held if pair.kind in kinds]
     if not found:
-        raise _NotMeasuredError(
+        raise NotMeasuredError(
             f"the arm {arm.name!r} has no distance in {', '.join(kinds)} between {first!r} and "
             f"{second!r}"
         )
@@ -208,9 +187,9 @@ def _reuse_rows(arm: Arm, source: str, strategies: Sequence[str]) -> list[Row]:
     trained = {(score.strategy, score.source, score.num_subjects) for score in arm.transfer}
     sizes = sorted({score.num_subjects for score in arm.transfer})
     if not sizes:
-        raise _NotMeasuredError(f"the arm {arm.name!r} has no transfer")
+        raise NotMeasuredError(f"the arm {arm.name!r} has no transfer")
     if source not in arm.roles:
-        raise _NotMeasuredError(f"the arm {arm.name!r} has no model {source}")
+        raise NotMeasuredError(f"the arm {arm.name!r} has no model {source}")
     ideal = ("plan-finetune", IDEAL_SOURCE, sizes[-1])
     target = f"{transfer_sign(ideal[0], sizes[-1])}: {transfer_words(arm, *ideal[:2])}"
     rows = []
@@ -225,15 +204,13 @@ def _reuse_rows(arm: Arm, source: str, strategies: Sequence[str]) -> list[Row]:
             found = _between(arm, *names, _ALL_KINDS)
             rows += [_pair_row(arm, names, words, sign, pair) for pair in found]
     if not rows:
-        raise _NotMeasuredError(f"the arm {arm.name!r} has trained no model that reuses {source}")
+        raise NotMeasuredError(f"the arm {arm.name!r} has trained no model that reuses {source}")
     return rows
 
 
 def _first_pair_rows(arm: Arm, kinds: Collection[str]) -> list[Row]:
     """Return the distances between the target and the first source."""
-    if not arm.sources:
-        raise _NotMeasuredError(f"the arm {arm.name!r} has no source")
-    return _pair_rows(arm, ("target", arm.sources[0]), kinds)
+    return _pair_rows(arm, ("target", lender_of(arm)), kinds)
 
 
 _NORM_SWEEPS = partial(_sweep_rows, kinds=("RM", "RV", "RW", "RB"))
@@ -247,17 +224,17 @@ _REUSE_OF_B2 = partial(_reuse_rows, source=IDEAL_SOURCE, strategies=tuple(TREATM
 _REUSE_OF_C1 = partial(_reuse_rows, source="C1", strategies=("plan-freeze", "plan-finetune"))
 
 _FIGURES: Mapping[int, tuple[Part, ...]] = {
-    3: ((_unet, _NORM_SWEEPS),),
-    4: ((_unet, _KERNEL_SWEEP), (_unet, _BIAS_SWEEP)),
-    5: ((_unet, _batchnorm_rows),),
-    6: ((_unet, _KERNEL_DISTANCE), (_unet, _BIAS_DISTANCE)),
-    7: ((_pspnet, _NORM_SWEEPS),),
-    8: ((_pspnet, _KERNEL_SWEEP), (_biased_pspnet, _BIAS_SWEEP)),
-    9: ((_pspnet, _batchnorm_rows),),
-    10: ((_pspnet, _KERNEL_DISTANCE), (_biased_pspnet, _BIAS_DISTANCE)),
-    11: ((_pspnet, _SAME_AND_OTHER_DATA),),
-    12: ((_pspnet, _THREE_DATA_SETS),),
-    13: ((_pspnet, _REUSE_OF_B2),),
-    14: ((_pspnet, _REUSE_OF_C1),),
+    3: ((unet_arm, _NORM_SWEEPS),),
+    4: ((unet_arm, _KERNEL_SWEEP), (unet_arm, _BIAS_SWEEP)),
+    5: ((unet_arm, _batchnorm_rows),),
+    6: ((unet_arm, _KERNEL_DISTANCE), (unet_arm, _BIAS_DISTANCE)),
+    7: ((any_pspnet_arm, _NORM_SWEEPS),),
+    8: ((any_pspnet_arm, _KERNEL_SWEEP), (biased_pspnet_arm, _BIAS_SWEEP)),
+    9: ((any_pspnet_arm, _batchnorm_rows),),
+    10: ((any_pspnet_arm, _KERNEL_DISTANCE), (biased_pspnet_arm, _BIAS_DISTANCE)),
+    11: ((any_pspnet_arm, _SAME_AND_OTHER_DATA),),
+    12: ((any_pspnet_arm, _THREE_DATA_SETS),),
+    13: ((any_pspnet_arm, _REUSE_OF_B2),),
+    14: ((any_pspnet_arm, _REUSE_OF_C1),),
 }
 """What each figure is made of: which arm, and what of it."""

@@ -5,7 +5,8 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, Start
+from paramreuse.papers.arms import lender_of
+from paramreuse.papers.evidence import Arm, NotMeasuredError
 from paramreuse.papers.rules.condition import Condition, Variant
 from paramreuse.papers.rules.estimate import require_subjects
 from paramreuse.reuse.verdict import ROUNDING
@@ -20,53 +21,6 @@ TARGET = "target"
 
 NOTHING_TO_LOSE = 10
 """A target that scores below so many tolerances has nothing to lose: every drop is small there."""
-
-
-def unet_arm(
-    evidence: Evidence, start: Start, *, residual: bool = False, long_skips: bool = True
-) -> Arm:
-    """Return the arm of a UNet.
-
-    Raises:
-        NotMeasuredError: It has not run.
-    """
-    form = f"unet{', residual' if residual else ''}{'' if long_skips else ', no long connections'}"
-    return _run(evidence.unet(start, residual=residual, long_skips=long_skips), form, start)
-
-
-def pspnet_arm(evidence: Evidence, start: Start) -> Arm:
-    """Return the arm of the PSPNet whose backbone has no biases.
-
-    Raises:
-        NotMeasuredError: It has not run.
-    """
-    return _run(evidence.pspnet(start), "pspnet", start)
-
-
-def biased_pspnet_arm(evidence: Evidence, start: Start) -> Arm:
-    """Return the arm of the PSPNet whose backbone has biases, or of the other if it has not run.
-
-    Raises:
-        NotMeasuredError: Neither has run.
-    """
-    return evidence.pspnet(start, bias=True) or pspnet_arm(evidence, start)
-
-
-def _run(arm: Arm | None, form: str, start: Start) -> Arm:
-    if arm is None:
-        raise NotMeasuredError(f"the arm {form}, {start} start, has not run")
-    return arm
-
-
-def lender_of(arm: Arm) -> str:
-    """Return the source that is swapped from: the first one, the papers' A2.
-
-    Raises:
-        NotMeasuredError: The arm has no source.
-    """
-    if not arm.sources:
-        raise NotMeasuredError(f"the arm {arm.name} has no source")
-    return arm.sources[0]
 
 
 def sweep_of(arm: Arm) -> Sweep:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import hypergeom
 
+from paramreuse.papers.arms import pspnet_arm
 from paramreuse.papers.evidence import Evidence, NotMeasuredError
-from paramreuse.papers.rules.arms import kernel_sweep_of, kernels_of, pspnet_arm
+from paramreuse.papers.rules.arms import kernel_sweep_of, kernels_of
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.counting import possible_words
 from paramreuse.papers.rules.finding import Finding, Outcome

@@ -6,17 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from paramreuse.papers.arms import biased_pspnet_arm, pspnet_arm, unet_arm
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.rules.arms import (
-    biased_pspnet_arm,
     kernel_sweep_of,
     kernels_of,
     mean_by_subject,
-    pspnet_arm,
     shares_lost,
     swaps_of,
     sweep_of,
-    unet_arm,
 )
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.counting import count_reusable

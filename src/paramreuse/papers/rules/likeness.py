@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from statistics import median
 
+from paramreuse.papers.arms import pspnet_arm
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
-from paramreuse.papers.rules.arms import TARGET, pspnet_arm
+from paramreuse.papers.rules.arms import TARGET
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.distances import (
     NEARER,

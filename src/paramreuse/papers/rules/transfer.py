@@ -6,8 +6,9 @@ from statistics import median
 
 import numpy as np
 
+from paramreuse.papers.arms import pspnet_arm
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
-from paramreuse.papers.rules.arms import pspnet_arm, sweep_of
+from paramreuse.papers.rules.arms import sweep_of
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.distances import (
     NEARER,
@@ -64,7 +65,7 @@ def nearest_transfers_best(evidence: Evidence, condition: Condition) -> Finding:
     return Finding(outcome, numbers, reason)
 
 
-def _dice_by_training(arm: Arm) -> dict[tuple[str, str], _Dice]:
+def _dice_by_training(arm: Arm) -> Mapping[tuple[str, str], _Dice]:
     """Return the scores at the smallest number of training subjects, by source and strategy."""
     if not arm.transfer:
         raise NotMeasuredError(f"the arm {arm.name} has no transfer")

@@ -4,15 +4,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from statistics import median
 
+from paramreuse.papers.arms import lender_of, pspnet_arm, unet_arm
 from paramreuse.papers.evidence import Arm, Evidence
-from paramreuse.papers.rules.arms import (
-    kernel_sweep_of,
-    kernels_of,
-    lender_of,
-    pspnet_arm,
-    shares_lost,
-    unet_arm,
-)
+from paramreuse.papers.rules.arms import kernel_sweep_of, kernels_of, shares_lost
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.counting import Count, count_reusable
 from paramreuse.papers.rules.distances import kernel_distances, rmse_words
