@@ -1,6 +1,7 @@
 """A study with arms: run, gone on with, and what its arms show together."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,12 @@ from paramreuse.data.phantom import read_phantom
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.errors import DataError, StudyError
 from paramreuse.papers.gathering import gather
-from paramreuse.papers.protocol import (
-    has_arms,
-    holds_arms,
-    outcome_of,
-    read_protocol,
-    report_protocol,
-    run_protocol,
-)
+from paramreuse.papers.protocol import arms_outcome, report_arms
+from paramreuse.study.arms import Arms, Running, holds_arms, read_study_or_arms, run_arms
+from paramreuse.study.config import Study
 from paramreuse.study.run import STAGES
 from paramreuse.study.run_folder import read_run
-from samples.studies import PHANTOM
+from samples.studies import PHANTOM, trained_content, write_study
 
 ARMS = {
     "unet-shared": {},
@@ -54,6 +50,18 @@ def written(folder: Path, **more: Any) -> Path:
     path = folder / "two.yaml"
     path.write_text(yaml.safe_dump(content | more, sort_keys=False), encoding="utf-8")
     return path
+
+
+def arms_of(path: Path, profile: str = "first", **options: Any) -> Arms:
+    """The arms of a study file."""
+    asked = read_study_or_arms(path, profile=profile, **options)
+    assert isinstance(asked, Arms)
+    return asked
+
+
+def run_all(arms: Arms, folder: Path, *, only: Sequence[str] = (), **how: Any) -> Path:
+    """Run arms to what they show together."""
+    return run_arms(arms, folder, report_arms, only=only, how=Running(**how))
 
 
 READ: list[str] = []
@@ -95,8 +103,8 @@ class Listener:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a protocol of two tiny arms."""
     folder = tmp_path_factory.mktemp("protocol")
-    protocol = read_protocol(written(folder), profile="first")
-    return run_protocol(protocol, folder / "out")
+    protocol = arms_of(written(folder), "first")
+    return run_all(protocol, folder / "out")
 
 
 @pytest.mark.slow
@@ -157,9 +165,9 @@ def test_distances_are_those_of_the_files(ran: Path) -> None:
 @pytest.mark.slow
 def test_a_finished_protocol_is_not_run_again(ran: Path, tmp_path: Path) -> None:
     listener = Listener()
-    protocol = read_protocol(written(tmp_path), profile="first")
+    protocol = arms_of(written(tmp_path), "first")
 
-    run_protocol(protocol, ran, talk=listener)
+    run_all(protocol, ran, talk=listener)
 
     trained = [line for stage, line in listener.lines if stage == "train"]
     assert len(trained) == 2
@@ -168,10 +176,10 @@ def test_a_finished_protocol_is_not_run_again(ran: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_the_folder_of_another_profile_is_refused(ran: Path, tmp_path: Path) -> None:
-    protocol = read_protocol(written(tmp_path), profile="second")
+    protocol = arms_of(written(tmp_path), "second")
 
     with pytest.raises(StudyError, match=r"with the profile 'first', not 'two' with 'second'"):
-        run_protocol(protocol, ran)
+        run_all(protocol, ran)
 
 
 @pytest.mark.slow
@@ -190,16 +198,16 @@ def test_json_of_a_protocol(ran: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_arms_can_be_shared_out(tmp_path: Path) -> None:
-    protocol = read_protocol(written(tmp_path), profile="first")
+    protocol = arms_of(written(tmp_path), "first")
     out = tmp_path / "out"
 
-    run_protocol(protocol, out, only=["unet-independent"], until="data")
+    run_all(protocol, out, only=["unet-independent"], until="data")
 
     assert [path.name for path in (out / "arms").iterdir()] == ["unet-independent"]
     assert not (out / "results.html").exists()
     assert holds_arms(out)
-    assert outcome_of(out)["arms"] == ["unet-independent"]
-    assert report_protocol(out) == out / "results.html"
+    assert arms_outcome(out)["arms"] == ["unet-independent"]
+    assert report_arms(out) == out / "results.html"
 
 
 @pytest.mark.slow
@@ -209,7 +217,7 @@ def test_arms_with_the_same_images_read_them_once(tmp_path: Path) -> None:
     study = written(tmp_path, data={"A": noted}, arms={**ARMS, "other-size": other})
     READ.clear()
 
-    run_protocol(read_protocol(study, profile="first"), tmp_path / "out", until="data")
+    run_all(arms_of(study, "first"), tmp_path / "out", until="data")
 
     assert sorted(READ) == sorted([f"cine-{n:04d}" for n in range(4)] * 2)
 
@@ -221,10 +229,10 @@ def test_images_that_no_model_sees_may_differ(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for arm, root in (("unet-shared", "3"), ("unet-independent", "4")):
         roots = {"unused": str(tmp_path / root)}
-        protocol = read_protocol(study, profile="first", roots=roots)
-        run_protocol(protocol, out, only=[arm], until="data")
+        protocol = arms_of(study, "first", roots=roots)
+        run_all(protocol, out, only=[arm], until="data")
 
-    assert report_protocol(out).is_file()
+    assert report_arms(out).is_file()
 
 
 @pytest.mark.slow
@@ -238,16 +246,16 @@ def test_an_interrupted_arm_can_be_reported(
     out = tmp_path / "out"
 
     with pytest.raises(KeyboardInterrupt):
-        run_protocol(read_protocol(written(tmp_path), profile="first"), out)
+        run_all(arms_of(written(tmp_path), "first"), out)
 
-    assert outcome_of(out)["arms"] == ["unet-shared"]
+    assert arms_outcome(out)["arms"] == ["unet-shared"]
 
 
 def test_a_refused_study_leaves_no_folder(tmp_path: Path) -> None:
     study = written(tmp_path, data={"A": PHANTOM | {"train": 99}})
 
     with pytest.raises(DataError, match=r"data\.A"):
-        run_protocol(read_protocol(study, profile="first"), tmp_path / "out")
+        run_all(arms_of(study, "first"), tmp_path / "out")
 
     assert not (tmp_path / "out").exists()
 
@@ -259,21 +267,21 @@ def test_a_folder_of_arms_is_no_run_folder_and_says_where_they_are(ran: Path) ->
 
 
 def test_an_unknown_arm_is_named(tmp_path: Path) -> None:
-    protocol = read_protocol(written(tmp_path), profile="first")
+    protocol = arms_of(written(tmp_path), "first")
 
     with pytest.raises(StudyError, match=r"unknown arm 'u-net': expected some of \['unet-shared'"):
-        run_protocol(protocol, tmp_path / "out", only=["u-net"])
+        run_all(protocol, tmp_path / "out", only=["u-net"])
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
-    protocol = read_protocol(written(tmp_path), profile="first")
+    protocol = arms_of(written(tmp_path), "first")
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
 
     with pytest.raises(StudyError, match="it holds something else"):
-        run_protocol(protocol, out)
+        run_all(protocol, out)
 
 
 def test_arms_outside_the_folder_are_not_read(tmp_path: Path) -> None:
@@ -281,7 +289,7 @@ def test_arms_outside_the_folder_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(content))
 
     with pytest.raises(StudyError, match=r"expected name, profile and arms.*wrong is arms"):
-        outcome_of(tmp_path)
+        arms_outcome(tmp_path)
 
 
 @pytest.mark.parametrize("arms", [None, [1], {"one": 3}])
@@ -291,18 +299,18 @@ def test_a_damaged_list_of_arms_is_no_traceback(tmp_path: Path, arms: object) ->
     )
 
     with pytest.raises(StudyError, match="wrong is arms"):
-        outcome_of(tmp_path)
+        arms_outcome(tmp_path)
 
 
 @pytest.mark.slow
 def test_arms_of_two_files_are_not_mixed(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = read_protocol(written(tmp_path), profile="first")
-    run_protocol(first, out, only=["unet-shared"], until="data")
-    other = read_protocol(written(tmp_path, seed=9), profile="first")
+    first = arms_of(written(tmp_path), "first")
+    run_all(first, out, only=["unet-shared"], until="data")
+    other = arms_of(written(tmp_path, seed=9), "first")
 
     with pytest.raises(StudyError, match="was begun with another arm 'unet-shared'"):
-        run_protocol(other, out, only=["unet-independent"], until="data")
+        run_all(other, out, only=["unet-independent"], until="data")
     assert not (out / "arms" / "unet-independent").exists()
 
 
@@ -313,16 +321,16 @@ def test_arms_that_saw_other_images_are_not_compared(tmp_path: Path) -> None:
     study = written(tmp_path, data={"A": noted})
     out = tmp_path / "out"
     for arm, root in (("unet-shared", "3"), ("unet-independent", "4")):
-        protocol = read_protocol(study, profile="first", roots={"A": str(tmp_path / root)})
-        run_protocol(protocol, out, only=[arm], until="data")
+        protocol = arms_of(study, "first", roots={"A": str(tmp_path / root)})
+        run_all(protocol, out, only=[arm], until="data")
 
     with pytest.raises(StudyError, match=r"'unet-shared' and 'unet-independent' were run on diff"):
-        report_protocol(out)
+        report_arms(out)
 
 
 def test_a_study_without_arms_is_none(tmp_path: Path) -> None:
-    assert has_arms(written(tmp_path))
-    (tmp_path / "one.yaml").write_text("name: one\n")
-    assert not has_arms(tmp_path / "one.yaml")
+    one = write_study(tmp_path / "one.yaml", trained_content())
+
+    assert isinstance(read_study_or_arms(one), Study)
     with pytest.raises(StudyError, match="holds no arms"):
-        report_protocol(tmp_path)
+        report_arms(tmp_path)

@@ -13,7 +13,8 @@ from paramreuse.compare.distance import rmse
 from paramreuse.papers.evidence import Arm
 from paramreuse.papers.figures.drawing import redraw
 from paramreuse.papers.gathering import gather
-from paramreuse.papers.protocol import read_protocol, run_protocol
+from paramreuse.papers.protocol import report_arms
+from paramreuse.study.arms import Arms, read_study_or_arms, run_arms
 from paramreuse.study.store import Store
 from samples.studies import PHANTOM
 
@@ -53,7 +54,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     path = made / "all.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return run_protocol(read_protocol(path), made / "out")
+    arms = read_study_or_arms(path)
+    assert isinstance(arms, Arms)
+    return run_arms(arms, made / "out", report_arms)
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from paramreuse.reuse.verdict import Word
 from paramreuse.study import run as run_module
 from paramreuse.study import stages
 from paramreuse.study.config import Study
+from paramreuse.study.findings import findings_of
 from paramreuse.study.run import STAGES, open_job, run_study
-from paramreuse.study.stages import verdict_of
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer import stage as transfer_stage
@@ -445,7 +445,7 @@ def test_the_target_as_its_own_source_loses_nothing_and_is_no_distance_away(
 def test_the_target_as_its_own_source_is_identical_everywhere(twins: tuple[Study, Path]) -> None:
     study, folder = twins
     with open_job(Workbench(study, folder)) as job:
-        verdict = verdict_of(job, "ae")
+        verdict = findings_of(study, job.store).verdict("ae")
 
     assert {judgement.verdict for judgement in verdict.judgements} == {Word.IDENTICAL}
     assert verdict.reusable_network

@@ -7,10 +7,16 @@ import pytest
 import yaml
 
 from paramreuse.errors import StudyError
-from paramreuse.study.study_file import read_arms, read_study
+from paramreuse.study.config import Study
+from paramreuse.study.study_file import checked_arms, read_content, read_study
 from paramreuse.study.variants import choose_profile, overlay, split_arms
 
 STUDIES = Path(__file__).parents[2] / "studies"
+
+
+def read_arms(path: Path, *, profile: str | None = None, **roots: str) -> dict[str, Study]:
+    return checked_arms(read_content(path), path, roots=roots, profile=profile)
+
 
 SHARED: dict[str, Any] = {
     "name": "both",
@@ -104,7 +110,7 @@ def test_a_profile_cannot_add_an_arm(tmp_path: Path) -> None:
 def test_roots_hold_for_every_arm(tmp_path: Path) -> None:
     path = written(tmp_path, arms={"one": {}, "two": {"seed": 3}})
 
-    arms = read_arms(path, roots={"heart": str(tmp_path / "images")})
+    arms = read_arms(path, heart=str(tmp_path / "images"))
 
     assert {arm.data["heart"].root for arm in arms.values()} == {str(tmp_path / "images")}
 

@@ -102,31 +102,15 @@ def run(
     Example: paramreuse run studies/acdc.yaml --data acdc=/data/ACDC/training --out runs/acdc
     """
     from paramreuse.cli.console import Terminal, show_json
-    from paramreuse.cli.showing import show_outcome, show_protocol
-    from paramreuse.papers.protocol import has_arms, outcome_of, read_protocol, run_protocol
-    from paramreuse.study.outcome import outcome
-    from paramreuse.study.run import run_study
-    from paramreuse.study.study_file import parse_roots, read_study
+    from paramreuse.cli.showing import show_outcome
+    from paramreuse.papers.protocol import run_asked
+    from paramreuse.study.arms import Running, read_study_or_arms
+    from paramreuse.study.study_file import parse_roots
 
-    roots, talk = parse_roots(data or []), Terminal(quiet=quiet)
-    if arm or has_arms(study):
-        protocol = read_protocol(study, roots=roots, profile=profile)
-        folder = out or Path("runs") / protocol.folder_name
-        run_protocol(
-            protocol,
-            folder,
-            only=arm or (),
-            until=until,
-            device=device,
-            talk=talk,
-            logger=logger,
-        )
-        (show_json if as_json else show_protocol)(outcome_of(folder))
-        return
-    checked = read_study(study, roots=roots, profile=profile)
-    folder = out or Path("runs") / checked.name
-    run_study(checked, folder, until=until, device=device, talk=talk, logger=logger)
-    (show_json if as_json else show_outcome)(outcome(folder))
+    asked = read_study_or_arms(study, roots=parse_roots(data or []), profile=profile)
+    how = Running(until, device, Terminal(quiet=quiet), logger)
+    found = run_asked(asked, out or Path("runs") / asked.folder_name, only=arm or (), how=how)
+    (show_json if as_json else show_outcome)(found)
 
 
 @app.command()
@@ -329,11 +313,9 @@ def report(run_folder: Run) -> None:
     Example: paramreuse report runs/acdc
     """
     from paramreuse.cli.console import result
-    from paramreuse.papers.protocol import holds_arms, report_protocol
-    from paramreuse.study.run import report_run
+    from paramreuse.papers.protocol import report_folder
 
-    write = report_protocol if holds_arms(run_folder) else report_run
-    result(str(write(run_folder)))
+    result(str(report_folder(run_folder)))
 
 
 # Typer brings a Click of its own since 0.26 and used the real one before; both name it so.

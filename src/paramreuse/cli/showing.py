@@ -1,6 +1,6 @@
 """What the commands print: tables and summaries on stdout, remarks on stderr."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from paramreuse.cli.console import remark, result, show_table
@@ -33,24 +33,28 @@ def show_judgements(found: Sequence[Row]) -> None:
 
 
 def show_outcome(found: Row) -> None:
-    """Print what a run ended with."""
-    for row in found["sources"]:
+    """Print what a run ended with: of one study, of the papers' arms, or of arms of your own."""
+    for row in found.get("sources", ()):
         result(f"{row['source']}: {row['summary']}")
         result(f"  {_reusable_layers(row['sites'])}")
-    if found["transfer"]:
+    _show_claims(found.get("claims", ()))
+    if found.get("comparison"):
+        show_table(found["comparison"], title="Arms")
+    if found.get("transfer"):
         show_table(found["transfer"], title="Transfer: mean Dice on the validation subjects")
     if found["report"]:
         result(found["report"])
+    elif "arms" in found:
+        result(f"{found['folder']}: `paramreuse report` writes the page")
 
 
-def show_protocol(found: Mapping[str, Any]) -> None:
-    """Print the claims table, and where the page is."""
+def _show_claims(claims: Sequence[Row]) -> None:
     hidden = ("statement", "rule")
-    rows = [{k: v for k, v in row.items() if k not in hidden} for row in found["claims"]]
-    for row in found["claims"]:
+    for row in claims:
         result(f"{row['claim']}: {row['statement']}")
-    show_table(rows, title="Claims")
-    result(found["report"] or f"{found['folder']}: `paramreuse report` writes the page")
+    if claims:
+        rows = [{k: v for k, v in row.items() if k not in hidden} for row in claims]
+        show_table(rows, title="Claims")
 
 
 def _reusable_layers(sites: Sequence[Row]) -> str:

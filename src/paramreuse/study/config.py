@@ -294,6 +294,11 @@ class Study(_Section):
     judge: JudgeSpec = JudgeSpec()
     transfer: TransferSpec | None = None
 
+    @property
+    def folder_name(self) -> str:
+        """Name of the run folder where none is given."""
+        return self.name
+
     @model_validator(mode="after")
     def _names_exist(self) -> "Study":
         if TARGET not in self.models:

@@ -53,32 +53,35 @@ def read_study(
             value is wrong, or a name is not defined. The message names the place.
     """
     file = Path(path)
-    content = choose_profile(read_content(file), profile, where=str(file))
-    return _checked(content, file, roots or {}, where=str(file))
+    return checked_study(read_content(file), file, roots=roots or {}, profile=profile)
 
 
-def read_arms(
-    path: str | os.PathLike[str],
-    *,
-    roots: Mapping[str, str] | None = None,
-    profile: str | None = None,
+def checked_study(
+    content: Mapping[str, Any], file: Path, *, roots: Mapping[str, str], profile: str | None
+) -> Study:
+    """Check a study as it was read; as ``read_study`` otherwise."""
+    chosen = choose_profile(content, profile, where=str(file))
+    return _checked(chosen, file, roots, where=str(file))
+
+
+def checked_arms(
+    content: Mapping[str, Any], file: Path, *, roots: Mapping[str, str], profile: str | None
 ) -> dict[str, Study]:
-    """Read and check a study file with arms: one study each, by name.
+    """Check a study with arms as it was read: one study each, by name.
 
     Args:
-        path: The YAML file.
+        content: What the file holds.
+        file: Where it was read.
         roots: As for ``read_study``, for every arm.
         profile: As for ``read_study``.
 
     Raises:
         StudyError: As for ``read_study``; or the file has no arms. The message names the arm.
     """
-    file = Path(path)
-    content = choose_profile(read_content(file), profile, where=str(file))
-    arms = split_arms(content, where=str(file))
+    chosen = choose_profile(content, profile, where=str(file))
+    arms = split_arms(chosen, where=str(file))
     return {
-        name: _checked(held, file, roots or {}, where=f"{file}, arm {name}")
-        for name, held in arms.items()
+        name: _checked(arm, file, roots, where=f"{file}, arm {name}") for name, arm in arms.items()
     }
 
 

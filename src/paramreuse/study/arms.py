@@ -1,0 +1,234 @@
+"""Several studies of one file: each run in a folder of its own, then what they show together."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from paramreuse.errors import StudyError
+from paramreuse.files import write_text
+from paramreuse.study.config import Study
+from paramreuse.study.images import Shelf
+from paramreuse.study.run import STAGES, run_study
+from paramreuse.study.run_folder import lasting
+from paramreuse.study.study_file import checked_arms, checked_study, read_content
+from paramreuse.study.talk import Silent, Talk
+from paramreuse.study.variants import ARM_NAME, ARMS
+
+_FILE = "protocol.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Several studies that answer one question together.
+
+    Attributes:
+        name: Name, also of the default folder.
+        profile: Profile of the file that was chosen, ``""`` where it has none.
+        studies: The studies by name of their arm.
+    """
+
+    name: str
+    profile: str
+    studies: Mapping[str, Study]
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the folder to run in where none is given."""
+        return f"{self.name}-{self.profile}" if self.profile else self.name
+
+
+def read_study_or_arms(
+    path: str | os.PathLike[str],
+    *,
+    roots: Mapping[str, str] | None = None,
+    profile: str | None = None,
+) -> Study | Arms:
+    """Read and check a study file, which may hold one study or several arms.
+
+    Args:
+        path: The YAML file.
+        roots: Data roots by name of the image set, instead of those in the file.
+        profile: Which of the file's profiles; None where it has none.
+
+    Raises:
+        StudyError: As for ``read_study``; the message names the arm.
+    """
+    file = Path(path)
+    content = read_content(file)
+    if ARMS not in content:
+        return checked_study(content, file, roots=roots or {}, profile=profile)
+    studies = checked_arms(content, file, roots=roots or {}, profile=profile)
+    return Arms(str(content.get("name", "study")), profile or "", studies)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How studies are run; the fields are the arguments of ``run_study``."""
+
+    until: str | None = None
+    device: str = "auto"
+    talk: Talk = field(default_factory=Silent)
+    logger: str | None = None
+
+
+AS_A_WHOLE = Running()
+"""Every stage, on whatever device there is, without a word."""
+
+
+def run_arms(
+    arms: Arms,
+    folder: str | os.PathLike[str],
+    conclude: Callable[[Path], Path],
+    *,
+    only: Sequence[str] = (),
+    how: Running = AS_A_WHOLE,
+) -> Path:
+    """Run every arm that is not finished yet, then write what all of them show.
+
+    Args:
+        arms: The arms.
+        folder: Where ``arms/NAME`` and the results go; made if it is not there.
+        conclude: Writes what the arms in a folder show together, and returns the page.
+        only: Names of the arms to run, so that several processes or machines can share the work;
+            all of them, and the results at the end, if not given.
+        how: How each is run.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ParamReuseError: As for ``run_study``; there is no such arm; or the folder holds something
+            else.
+    """
+    path = Path(folder)
+    _check_folder(path, arms)
+    chosen = _chosen(arms, only)
+    shelf = Shelf()
+    for number, (name, study) in enumerate(chosen.items(), start=1):
+        how.talk.say("arm", f"{name} ({number} of {len(chosen)})")
+        try:
+            run_study(
+                study,
+                path / ARMS / name,
+                until=how.until,
+                device=how.device,
+                talk=how.talk,
+                logger=how.logger,
+                shelf=shelf,
+            )
+        finally:
+            # Interrupted or not: what is there can be reported. Refused, nothing is there.
+            if path.is_dir():
+                _note(path, arms)
+    if not only and how.until in (None, list(STAGES)[-1]):
+        how.talk.say("results", str(conclude(path)))
+    return path
+
+
+def _chosen(arms: Arms, only: Sequence[str]) -> dict[str, Study]:
+    unknown = [name for name in only if name not in arms.studies]
+    if unknown:
+        raise StudyError(f"unknown arm {unknown[0]!r}: expected some of {list(arms.studies)}")
+    return {name: study for name, study in arms.studies.items() if not only or name in only}
+
+
+def holds_arms(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder is one in which arms were run."""
+    return (Path(folder) / _FILE).is_file()
+
+
+ArmName = Annotated[str, StringConstraints(pattern=ARM_NAME)]
+"""An arm is a folder as well: none outside is read."""
+
+
+class HeldArms(BaseModel):
+    """What a folder says it holds.
+
+    Attributes:
+        name: Name of the file's studies.
+        profile: Its profile.
+        arms: Each arm's study but for the roots of its images.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: str
+    profile: str
+    arms: dict[ArmName, dict[str, Any]]
+
+
+def held_arms(folder: Path) -> HeldArms:
+    """Return which arms a folder holds.
+
+    Raises:
+        StudyError: It holds none, or its list of them cannot be read.
+    """
+    held = _read_held(folder)
+    if held is None:
+        raise StudyError(
+            f"{str(folder)!r} holds no arms: expected {_FILE}. `paramreuse run STUDY.yaml` with a "
+            "study of several arms makes one"
+        )
+    return held
+
+
+def _read_held(folder: Path) -> HeldArms | None:
+    try:
+        content = yaml.safe_load((folder / _FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, yaml.YAMLError) as error:
+        raise StudyError(f"cannot read {str(folder / _FILE)!r}: {error}") from error
+    try:
+        return HeldArms.model_validate(content)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise StudyError(
+            f"cannot read {str(folder / _FILE)!r}: expected name, profile and arms, a study each; "
+            f"wrong is {place or 'the whole'}"
+        ) from None
+
+
+def _check_folder(folder: Path, arms: Arms) -> None:
+    """Refuse a folder that holds other arms than these, or something else."""
+    held = _read_held(folder) if folder.is_dir() else None
+    if held is None:
+        if folder.is_dir() and {item.name for item in folder.iterdir()} - {ARMS}:
+            raise StudyError(
+                f"cannot use {str(folder)!r}: it holds something else. "
+                "Give a new or an empty folder with --out"
+            )
+        return
+    if (held.name, held.profile) != (arms.name, arms.profile):
+        raise StudyError(
+            f"{str(folder)!r} holds {held.name!r} with the profile {held.profile!r}, not "
+            f"{arms.name!r} with {arms.profile!r}. Give another folder with --out"
+        )
+    now = _held_of(arms).arms
+    changed = [name for name in now if held.arms.get(name) != now[name]]
+    if changed or set(held.arms) - set(now):
+        other = [*changed, *sorted(set(held.arms) - set(now))][0]
+        raise StudyError(
+            f"{str(folder)!r} was begun with another arm {other!r}: arms are compared, so all of "
+            "them have to be of one file. Give another folder with --out, or the file as it was"
+        )
+
+
+def _held_of(arms: Arms) -> HeldArms:
+    studies = {name: lasting(study) for name, study in arms.studies.items()}
+    return HeldArms(name=arms.name, profile=arms.profile, arms=studies)
+
+
+def _note(folder: Path, arms: Arms) -> None:
+    content = _held_of(arms).model_dump(mode="json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / _FILE, yaml.safe_dump(content, sort_keys=False))
+    except OSError as error:
+        raise StudyError(
+            f"cannot write into {str(folder)!r}: {error.strerror}. Give another one with --out"
+        ) from error
