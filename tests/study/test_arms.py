@@ -11,7 +11,7 @@ from paramreuse.cli import main
 from paramreuse.errors import StudyError
 from paramreuse.papers.protocol import are_the_papers, run_asked
 from paramreuse.report.arms_page import ArmsPage, Table, arms_html
-from paramreuse.study.arms import Arms, Running, read_study_or_arms
+from paramreuse.study.arms import Arms, read_study_or_arms
 from paramreuse.study.comparison import differences
 from samples.studies import given_content, study_of, trained_content, write_study
 
@@ -107,7 +107,3 @@ def test_names_are_escaped_on_the_page() -> None:
     assert "<script>" not in html
     assert "<td>-</td>" in html
     assert "&lt;u&gt;: has not run" in html
-
-
-def test_running_as_a_whole_runs_every_stage() -> None:
-    assert Running().until is None

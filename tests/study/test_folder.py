@@ -376,7 +376,7 @@ def test_a_run_folder_below_a_file_is_refused(
 def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results.sqlite").write_bytes(b"no store at all, but long enough to be told" * 9)
 
-    with pytest.raises(StudyError, match=r"cannot open '.*results.sqlite' as a store of results"):
+    with pytest.raises(StudyError, match=r"cannot use '.*results.sqlite' as a store of results"):
         Store(tmp_path / "results.sqlite")
 
 

@@ -18,6 +18,9 @@ from paramreuse.errors import CheckpointError
 ALIASES_KEY = "paramreuse.aliases"
 # The format itself keeps no order of tensors, by which layers are numbered.
 ORDER_KEY = "paramreuse.order"
+FORMAT_KEY = "paramreuse.format"
+FORMAT = 1
+"""Of the metadata that this version writes; a file without a number is of the first format."""
 INDEX_ENDING = ".safetensors.index.json"
 # The format's own limit for its header (safetensors README, "Format").
 _MAX_HEADER_BYTES = 100_000_000
@@ -72,6 +75,7 @@ class SafetensorsFile:
         # Sorted, since safetensors gives them in another order each time.
         metadata = self._ask(lambda handle: handle.metadata()) or {}
         self.metadata: dict[str, str] = dict(sorted(metadata.items()))
+        _require_known_format(self.metadata.pop(FORMAT_KEY, str(FORMAT)), path)
         order = self.metadata.pop(ORDER_KEY, None)
         self.keys: list[str] = _in_order(self._ask(lambda h: list(h.keys())), order, path)
         self.aliases = _aliases(self.metadata, self.keys, path)
@@ -220,6 +224,14 @@ def _in_order(keys: list[str], order: str | None, path: Path) -> list[str]:
             "Write the file again with write_checkpoint."
         ) from error
     return sorted(keys, key=lambda key: ranks.get(key, len(ranks)))
+
+
+def _require_known_format(number: str, path: Path) -> None:
+    if number != str(FORMAT):
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: its metadata is of format {number!r}, and this version of "
+            f"paramreuse knows {FORMAT}. Update paramreuse (pip install -U paramreuse)"
+        )
 
 
 def _by_numbers(key: str) -> list[tuple[str, int]]:

@@ -1,9 +1,7 @@
 """Writing checkpoints: safetensors, whole or not at all."""
 
-import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,8 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from paramreuse.checkpoint.names import cut_at_ten
-from paramreuse.checkpoint.safetensors_file import ALIASES_KEY, ORDER_KEY
+from paramreuse.checkpoint.safetensors_file import ALIASES_KEY, FORMAT, FORMAT_KEY, ORDER_KEY
 from paramreuse.errors import CheckpointError
+from paramreuse.files import require_own_kind, whole_file
 
 
 def write_checkpoint(
@@ -47,7 +46,7 @@ def write_checkpoint(
         raise CheckpointError(f"cannot write {str(target)!r}: there is no tensor to write")
     kept, aliases = _without_ties(tensors)
     text = dict(metadata or {}) | ({ALIASES_KEY: json.dumps(aliases)} if aliases else {})
-    text[ORDER_KEY] = json.dumps(list(kept))
+    text |= {ORDER_KEY: json.dumps(list(kept)), FORMAT_KEY: str(FORMAT)}
     wrong = [key for key, value in text.items() if not isinstance(value, str)]
     if wrong:
         raise CheckpointError(
@@ -93,31 +92,22 @@ def _without_ties(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
 
 
 def _write(target: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    draft = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        number, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(number)
-        save_file(dict(tensors), draft, metadata=dict(metadata))
-        _sort_metadata(Path(draft))
-        _give_usual_rights(Path(draft))
-        os.replace(draft, target)
+        require_own_kind(target, _is_safetensors, "a safetensors file")
+        with whole_file(target) as draft:
+            save_file(dict(tensors), draft, metadata=dict(metadata))
+            _sort_metadata(draft)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"cannot write {str(target)!r}: {error}. Choose a folder you may write to, with room "
             f"for {sum(t.nbytes for t in tensors.values())} bytes."
         ) from error
-    finally:
-        if draft is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft)
 
 
-def _give_usual_rights(path: Path) -> None:
-    """Give a temporary file, made for its owner alone, the rights of any new file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
+def _is_safetensors(start: bytes) -> bool:
+    """Tell whether a file begins as safetensors do: the header's length, then JSON."""
+    return start[8:9] == b"{"
 
 
 def _sort_metadata(path: Path) -> None:

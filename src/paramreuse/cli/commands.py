@@ -1,6 +1,10 @@
 """The command line: parse, delegate, print."""
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +24,10 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
+
+TERMINATED = 143
+"""Exit status after SIGTERM, as a shell gives it."""
+
 
 Json = Annotated[bool, Option("--json", help="Write JSON to stdout instead of a table.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Say nothing but the result.")]
@@ -55,7 +63,7 @@ def _options(
         bool, Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Exit status 0: done; 2: the input is wrong; 130: interrupted, and can be resumed."""
+    """Exit status 0: done; 2: the input is wrong; 130 or 143: stopped, and can be resumed."""
 
 
 @app.command()
@@ -323,15 +331,41 @@ _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 wrong input, 130 interrupted."""
-    sys.exit(_status(arguments))
+    """Run the command line and exit: 0 done, 2 wrong input, 130 interrupted, 143 terminated."""
+    with _stopping_on_sigterm() as terminated:
+        status = _status(arguments)
+        if terminated.is_set():
+            _tell_end("terminated")
+            status = TERMINATED
+        elif status == INTERRUPTED:
+            _tell_end("interrupted")
+    sys.exit(status)
+
+
+@contextmanager
+def _stopping_on_sigterm() -> Iterator[threading.Event]:
+    """Stop on SIGTERM where Ctrl-C would, and tell which of the two it was."""
+    terminated = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated  # Python takes handlers from the main thread alone.
+        return
+
+    def stop(*_: object) -> None:
+        terminated.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _status(arguments: list[str] | None) -> int:
     try:
         outcome: Any = app(args=arguments, standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
-        return _interrupted()
+        return INTERRUPTED
     except _ClickException as error:
         error.show()
         return 2
@@ -340,14 +374,11 @@ def _status(arguments: list[str] | None) -> int:
 
         complain(str(error))
         return 2
-    # Typer of late turns Ctrl-C into this status by itself.
-    if outcome == INTERRUPTED:
-        return _interrupted()
+    # Typer of late turns Ctrl-C into a status by itself.
     return outcome if isinstance(outcome, int) else 0
 
 
-def _interrupted() -> int:
+def _tell_end(how: str) -> None:
     from paramreuse.cli.console import remark
 
-    remark("interrupted; the same command goes on where it was")
-    return INTERRUPTED
+    remark(f"{how}; the same command goes on where it was")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import yaml
 
 from paramreuse.errors import PlanError
-from paramreuse.files import write_text
+from paramreuse.files import require_own_kind, write_text
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
@@ -42,6 +42,7 @@ def write_plan(plan: Plan, path: str | PathLike[str]) -> None:
     lines = [f"- {_dumped(_as_mapping(entry), flow=True)}" for entry in plan.entries]
     sites = "sites:\n" + "".join(lines) if lines else "sites: []\n"
     try:
+        require_own_kind(Path(path), lambda start: b"paramreuse_plan:" in start, "a plan")
         write_text(Path(path), _HEAD + _dumped(content, flow=False) + sites)
     except OSError as error:
         raise PlanError(f"cannot write the plan {fspath(path)!r}: {error.strerror}") from error
@@ -85,7 +86,14 @@ def read_plan(path: str | PathLike[str]) -> Plan:
         raise PlanError(f"cannot read the plan {where!r}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PlanError(f"cannot read the plan {where!r}: it is not YAML ({error})") from error
-    if not isinstance(content, dict) or content.get("paramreuse_plan") != _VERSION:
+    version = content.get("paramreuse_plan") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > _VERSION:
+        raise PlanError(
+            f"cannot read the plan {where!r}: it is of format {version}, and this version of "
+            f"paramreuse knows formats up to {_VERSION}. Update paramreuse (pip install -U "
+            "paramreuse)"
+        )
+    if not isinstance(content, dict) or version != _VERSION:
         raise PlanError(
             f"cannot read {where!r} as a plan: expected a line 'paramreuse_plan: {_VERSION}'. "
             "`paramreuse plan` writes such files"

@@ -42,7 +42,7 @@ def _as_number(value: object) -> object:
 def _different(values: Sequence[Any]) -> Sequence[Any]:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
-        raise ValueError(f"expected each once, got {twice[0]!r} more than once")
+        raise ValueError(f"expected each once, got {str(twice[0])!r} more than once")
     return values
 
 
@@ -269,10 +269,15 @@ class TransferSpec(_Section):
         return _different(value) if isinstance(value, list) else value
 
 
+STUDY_FORMAT = 1
+"""Format of study files that this version reads and writes."""
+
+
 class Study(_Section):
     """A whole study, as written in study.yaml.
 
     Attributes:
+        format: Format of the file; left out, it is the one that this version writes.
         name: Name, also of the default run folder.
         seed: Seed of splits, starts, controls and intervals.
         network: The network.
@@ -284,6 +289,7 @@ class Study(_Section):
         transfer: What is trained afterwards; nothing if not given.
     """
 
+    format: int = STUDY_FORMAT
     name: Name
     seed: Annotated[int, Field(ge=0)] = 0
     network: NetworkSpec = NetworkSpec()
@@ -293,6 +299,16 @@ class Study(_Section):
     sweep: SweepSpec = SweepSpec()
     judge: JudgeSpec = JudgeSpec()
     transfer: TransferSpec | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _format_is_known(cls, value: int) -> int:
+        if value != STUDY_FORMAT:
+            raise ValueError(
+                f"the file is of format {value}, and this version of paramreuse knows "
+                f"{STUDY_FORMAT}. Update paramreuse (pip install -U paramreuse)"
+            )
+        return value
 
     @property
     def folder_name(self) -> str:

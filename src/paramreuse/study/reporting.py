@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paramreuse.errors import ParamReuseError, StudyError
-from paramreuse.files import write_text
+from paramreuse.files import whole_file, write_text
 from paramreuse.report.connections import layer_edges
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
 from paramreuse.report.page import write_report
 from paramreuse.reuse.verdict import Verdict, share_curve
-from paramreuse.sites.lending import tensors_of
-from paramreuse.sites.matching import Site, sites_of
+from paramreuse.sites.lending import lend, tensors_of
+from paramreuse.sites.matching import Site, sites_of, source_key
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.examples import example_images
 from paramreuse.study.findings import Findings, findings_of
@@ -67,7 +67,8 @@ def write_results(job: Job) -> Path:
             write_text(folder / "tables" / f"{name}.csv", frame.to_csv(index=False))
             job.tracker.log_table(name, frame)
         for name, figure in _figures(findings, data).items():
-            figure.savefig(folder / "figures" / f"{name}.svg", bbox_inches="tight")
+            with whole_file(folder / "figures" / f"{name}.svg") as draft:
+                figure.savefig(draft, format="svg", bbox_inches="tight")
             job.tracker.log_figure(name, figure)
     except OSError as error:
         raise StudyError(f"cannot write into {str(folder)!r}: {error.strerror}") from error
@@ -192,9 +193,15 @@ def _without(records: Sequence[Record], *columns: str) -> list[dict[str, Any]]:
 
 
 def _histograms(job: Job, source: str) -> dict[str, Histogram]:
-    keys = [row.key for row in job.store.read(StoredDistance, source=source)]
-    ours, theirs = tensors_of(job.bench.checkpoint(TARGET)), opened(job, source)
-    pairs = {key: (ours[key].float().numpy(), theirs[key].float().numpy()) for key in keys}
+    compared = {row.key for row in job.store.read(StoredDistance, source=source)}
+    ours = tensors_of(job.bench.checkpoint(TARGET))
+    # The source may name its tensors otherwise, such as a Lightning checkpoint with "model." first.
+    theirs = lend(ours, opened(job, source))
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for site in sites_of(ours):
+        key = source_key(site, theirs)
+        if site.key in compared and key is not None:
+            pairs[site.key] = (ours[site.key].float().numpy(), theirs[key].float().numpy())
     return {key: _histogram(*pair) for key, pair in pairs.items() if _is_finite(*pair)}
 
 

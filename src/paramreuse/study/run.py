@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +13,13 @@ import yaml
 
 from paramreuse.checkpoint import read_checkpoint
 from paramreuse.errors import DataError, SiteMismatchError, StudyError
-from paramreuse.files import write_text
+from paramreuse.files import sweep_parts, write_text
 from paramreuse.sites.matching import match_sites
+from paramreuse.study.completeness import forget_stage, note_rows, require_rows
 from paramreuse.study.config import TARGET, Study, dump_study
 from paramreuse.study.images import Shelf
 from paramreuse.study.job import Job
+from paramreuse.study.lock import locked
 from paramreuse.study.provenance import provenance
 from paramreuse.study.records import FinishedStage
 from paramreuse.study.run_folder import holds_study, read_run
@@ -26,7 +29,7 @@ from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.transfer.own_training import own_training
 from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.transfer.stage import run_transfer
-from paramreuse.study.unchanged import check_unchanged
+from paramreuse.study.unchanged import check_unchanged, damaged_models, watch_images
 from paramreuse.study.workbench import Workbench
 from paramreuse.sweep.recalibration import statistic_keys
 from paramreuse.training.trackers import open_tracker, require_tracker
@@ -105,9 +108,18 @@ def run_study(  # noqa: PLR0913 - everything after the folder has a default
     else:
         check_unchanged(bench, read_run(path))
     with open_job(bench, talk) as job, open_tracker(logger, path, run=study.name) as tracker:
+        _train_damaged_again(job)
         for name in list(STAGES)[: list(STAGES).index(last) + 1]:
             _run_stage(replace(job, tracker=tracker), name)
     return path
+
+
+def _train_damaged_again(job: Job) -> None:
+    """Have the training stage run once more for models whose file is missing or damaged."""
+    for name in damaged_models(job):
+        job.talk.say("train", f"{name}: its file is missing or damaged, so it is trained again")
+        job.bench.checkpoint(name).unlink(missing_ok=True)
+        forget_stage(job.store, "train")
 
 
 def _run_stage(job: Job, name: str) -> None:
@@ -116,11 +128,13 @@ def _run_stage(job: Job, name: str) -> None:
     if finished and finished[0].fingerprint == fingerprint and name not in _COMPUTED:
         job.talk.say(name, f"{finished[0].summary} (finished before)")
         return
+    forget_stage(job.store, name)
     start = time.perf_counter()
     with job.talk.progress(name):
         summary = STAGES[name](job)
     seconds = time.perf_counter() - start
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    note_rows(job.store, name)
     job.store.write([FinishedStage(name, fingerprint, summary, seconds, now)])
     job.talk.say(name, f"{summary} ({seconds:.1f} s)")
 
@@ -137,39 +151,50 @@ def _fingerprint(study: Study, stage: str) -> str:
     return yaml.safe_dump(held)
 
 
-class open_job:  # noqa: N801 - a context manager, read as a verb
-    """Open a run folder for its stages, and close its store afterwards.
+@contextmanager
+def open_job(bench: Workbench, talk: Talk | None = None) -> Iterator[Job]:
+    """Open a run folder for its stages, alone, and close its store afterwards.
 
     Args:
         bench: The parts of the study.
         talk: Where remarks go.
 
     Raises:
-        StudyError: The folder cannot be written, or holds another study.
+        StudyError: The folder cannot be written, holds another study, or another process is at
+            work in it.
     """
-
-    def __init__(self, bench: Workbench, talk: Talk | None = None) -> None:
-        self._bench = bench
-        self._talk = talk or Silent()
-
-    def __enter__(self) -> Job:
-        folder = self._bench.folder
-        known = holds_study(folder, self._bench.study)
+    folder = bench.folder
+    holds_study(folder, bench.study)
+    with ExitStack() as opened:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._store = Store(folder / STORE)
-            write_text(folder / "study.yaml", dump_study(self._bench.study))
+            opened.enter_context(locked(folder))
+            sweep_parts(folder)
+            known = holds_study(folder, bench.study)
+            store = Store(folder / STORE)
+            opened.callback(store.close)
+            if not known:
+                store.put_fact("provenance", provenance())
+            _require_results(folder, store)
+            watch_images(bench, store)
+            # Last: what makes a folder a run folder.
+            write_text(folder / "study.yaml", dump_study(bench.study))
         except OSError as error:
             raise StudyError(
                 f"cannot write to the run folder {str(folder)!r}: {error.strerror}. "
                 "Give another one with --out"
             ) from error
-        if not known:
-            self._store.put_fact("provenance", provenance())
-        return Job(self._bench, self._store, self._talk)
+        yield Job(bench, store, talk or Silent())
 
-    def __exit__(self, *_: object) -> None:
-        self._store.close()
+
+def _require_results(folder: Path, store: Store) -> None:
+    """Refuse a store that is not the one of this run folder any more, or that has lost rows."""
+    if store.fact("provenance") is None:
+        raise StudyError(
+            f"{str(store.path)!r} holds no results, although a study was run in {str(folder)!r}. "
+            "Put back a copy of it, or remove the folder and run the study again"
+        )
+    require_rows(store)
 
 
 def report_run(folder: str | os.PathLike[str]) -> Path:
@@ -182,6 +207,12 @@ def report_run(folder: str | os.PathLike[str]) -> Path:
 
     bench = Workbench(read_run(folder), Path(folder))
     with open_job(bench) as job:
+        damaged = damaged_models(job)
+        if damaged:
+            raise StudyError(
+                f"cannot report: the file of the model {damaged[0]!r} is missing or damaged. "
+                "`paramreuse run` with the same study trains it again"
+            )
         return write_results(job)
 
 

@@ -1,4 +1,4 @@
-"""A run folder: which study it was made for, and whether it may be gone on with."""
+"""A run folder: which study it was made for, and whether a run can be resumed in it."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,10 @@ from typing import Any
 import yaml
 
 from paramreuse.errors import StudyError
+from paramreuse.files import PART
 from paramreuse.study.config import Study
+from paramreuse.study.lock import LOCK
+from paramreuse.study.store import STORE, require_facts
 from paramreuse.study.study_file import check_study
 
 
@@ -25,7 +28,7 @@ def read_run(folder: str | os.PathLike[str]) -> Study:
             f"{os.fspath(folder)!r} holds several arms, each a run folder of its own: name one of "
             f"them, {arms!s}/ and one of {names}"
         )
-    if not path.is_file() or not (path.parent / "results.sqlite").is_file():
+    if not path.is_file() or not (path.parent / STORE).is_file():
         raise StudyError(
             f"{os.fspath(folder)!r} is not a run folder: expected study.yaml and results.sqlite in "
             "it. `paramreuse run STUDY.yaml` makes one"
@@ -39,7 +42,8 @@ def read_run(folder: str | os.PathLike[str]) -> Study:
     return check_study(content, where=str(path))
 
 
-_STORE = frozenset({"results.sqlite", "results.sqlite-wal", "results.sqlite-shm"})
+_BEGUN = frozenset({LOCK, *(f"{STORE}{ending}" for ending in ("", "-wal", "-shm", "-journal"))})
+"""What a run makes before its study, and so may leave alone when it is killed."""
 
 
 def holds_study(folder: Path, study: Study) -> bool:
@@ -60,15 +64,15 @@ def holds_study(folder: Path, study: Study) -> bool:
         raise StudyError(
             f"cannot use {str(folder)!r} as a run folder: it is a file. Give another one with --out"
         )
-    names = {path.name for path in folder.iterdir()}
-    # A run that was killed while it made its folder leaves no more than a store.
-    if names <= _STORE:
+    names = {path.name for path in folder.iterdir() if not _is_part(path.name)}
+    if names <= _BEGUN:
         return False
-    if not {"study.yaml", "results.sqlite"} <= names:
+    if "study.yaml" not in names or (LOCK not in names and STORE not in names):
         raise StudyError(
             f"cannot use {str(folder)!r} as a run folder: it holds something else, such as "
-            f"{min(names - _STORE)!r}. Give a new or an empty folder with --out"
+            f"{min(names - _BEGUN)!r}. Give a new or an empty folder with --out"
         )
+    require_facts(folder / STORE)
     held = read_run(folder)
     difference = _first_difference(lasting(held), lasting(study))
     if difference:
@@ -77,6 +81,10 @@ def holds_study(folder: Path, study: Study) -> bool:
             "Give another folder with --out, or the study as it was"
         )
     return True
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith(PART)
 
 
 def lasting(study: Study) -> dict[str, Any]:
@@ -88,7 +96,7 @@ def lasting(study: Study) -> dict[str, Any]:
     Returns:
         Its keys as JSON knows them, but for the roots of its images.
     """
-    content = study.model_dump(mode="json", exclude={"judge", "transfer"})
+    content = study.model_dump(mode="json", exclude={"format", "judge", "transfer"})
     if study.sweep.stop is not None:
         # Such a sweep ends where the verdict at this tolerance is decided.
         content["judge"] = study.judge.model_dump(mode="json", exclude={"accept"})
@@ -117,7 +125,7 @@ def require_outside(out: Path, folder: Path) -> None:
         StudyError: ``out`` is the folder's study, its store or one of its models.
     """
     target, run = out.resolve(), folder.resolve()
-    kept = (run / "study.yaml", run / "results.sqlite")
+    kept = (run / "study.yaml", run / STORE)
     if run / "models" in target.parents or target in kept:
         raise StudyError(
             f"cannot write {str(out)!r}: the study's results rest on that file. Write elsewhere"

@@ -15,6 +15,7 @@ from paramreuse.reuse.plan import Plan
 from paramreuse.reuse.plan_file import write_plan
 from paramreuse.sites.swaps import Swap, kernel_sites, seed_of
 from paramreuse.study.calibration import calibration_batches
+from paramreuse.study.completeness import forget_stage
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.findings import findings_of
 from paramreuse.study.job import Job, epoch_columns, followed, opened
@@ -24,7 +25,10 @@ from paramreuse.study.records import (
     StoredLineage,
     StoredShift,
     TrainedEpoch,
+    TransferEpoch,
+    TransferScore,
 )
+from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import (
     joint_name,
     read_sweep,
@@ -32,7 +36,7 @@ from paramreuse.study.stored_sweep import (
     write_sweep,
 )
 from paramreuse.study.transfer.plans import draw_subjects
-from paramreuse.study.unchanged import note_checkpoint, note_images
+from paramreuse.study.unchanged import note_checkpoint, note_images, note_model
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.recalibrated import sweep_recalibrated
 from paramreuse.sweep.scores import subject_means
@@ -102,7 +106,21 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
     path = job.bench.checkpoint(name)
     path.parent.mkdir(exist_ok=True)
     write_checkpoint(path, result.model, {"study": job.bench.study.name, "model": name})
+    if note_model(job, name):
+        job.talk.say("train", f"{name}: other weights than before, so that all is measured again")
+        _forget_measured(job.store)
     shutil.rmtree(job.bench.folder / "training" / name)
+
+
+def _forget_measured(store: Store) -> None:
+    """Remove what was measured of models that are no longer there."""
+    with store.together():
+        for table in ("sweeps", "scores", "statistics", "distances", "batchnorms", "lineages"):
+            store.remove(table)
+        for stage in ("compare", "sweep", "plan", "transfer"):
+            forget_stage(store, stage)
+        for kind in (TransferScore, TransferEpoch):
+            store.remove(kind.TABLE)
 
 
 def run_compare(job: Job) -> str:

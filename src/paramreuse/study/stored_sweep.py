@@ -13,6 +13,7 @@ from paramreuse.study.store import Store
 from paramreuse.sweep.outcomes import Sweep
 
 _BASELINE = ("", "baseline")
+_JOINT = "plan of "
 
 
 def recalibrated_name(source: str) -> str:
@@ -22,7 +23,12 @@ def recalibrated_name(source: str) -> str:
 
 def joint_name(source: str) -> str:
     """Name of the sweep of all that the plan for a source loads, swapped in at once."""
-    return f"plan of {source}"
+    return f"{_JOINT}{source}"
+
+
+def is_joint(name: str) -> bool:
+    """Tell whether a stored sweep is one of a whole plan."""
+    return name.startswith(_JOINT)
 
 
 def write_sweep(store: Store, name: str, sweep: Sweep) -> None:

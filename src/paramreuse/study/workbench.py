@@ -35,6 +35,8 @@ class Workbench:
         device: ``auto``, ``cpu``, ``cuda`` ...
         talk: Where remarks go.
         shelf: Where prepared images are kept; several studies may share one.
+        compare_images: Called with the name of an image set and its images when they are first
+            asked for, to refuse others than earlier stages had.
     """
 
     study: Study
@@ -42,6 +44,8 @@ class Workbench:
     device: str = "auto"
     talk: Talk = field(default_factory=Silent)
     shelf: Shelf = field(default_factory=Shelf)
+    compare_images: Callable[[str, Images], None] | None = None
+    _compared: set[str] = field(default_factory=set)
     _sets: dict[str, ImageSet] = field(default_factory=dict)
 
     def image_set(self, name: str) -> ImageSet:
@@ -76,7 +80,11 @@ class Workbench:
             image_set = self.image_set(name)
             with naming(f"data.{name}"), self.talk.progress(f"reading {name}") as step:
                 self.shelf.images[key] = prepare_images(image_set, spec, self.study.seed, step)
-        return self.shelf.images[key]
+        images = self.shelf.images[key]
+        if self.compare_images is not None and name not in self._compared:
+            self.compare_images(name, images)
+            self._compared.add(name)
+        return images
 
     @property
     def target(self) -> ModelSpec:

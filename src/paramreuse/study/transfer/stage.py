@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from paramreuse.study.transfer.own_training import own_training, train_by_own
 from paramreuse.study.transfer.plans import SourcePlan, draw_subjects, source_plans, tell_plans
 from paramreuse.study.transfer.starts import Lender, followed_plan, start_model
 from paramreuse.study.transfer.table import transfer_rows
+from paramreuse.study.unchanged import file_digest
 from paramreuse.sweep.scores import foreground_names
 from paramreuse.sweep.scoring import score_subjects
 from paramreuse.training import EpochRow, initial_model, train_model
@@ -82,7 +84,8 @@ def _forget(job: Job, attempt: Attempt) -> None:
     kept_model(job.bench.folder, attempt).unlink(missing_ok=True)
     for kind in (TransferScore, TransferEpoch):
         job.store.remove(kind.TABLE, **attempt.columns)
-    job.store.remove("facts", name=_recipe_name(attempt))
+    for name in (_recipe_name(attempt), f"kept/{attempt.name}"):
+        job.store.remove("facts", name=name)
 
 
 def _recipe_name(attempt: Attempt) -> str:
@@ -105,13 +108,20 @@ def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) 
         job.store.put_fact(_recipe_name(attempt), recipe)
     kept = kept_model(job.bench.folder, attempt) if attempt.seed < spec.keep_seeds else None
     is_scored = bool(job.store.count(TransferScore.TABLE, **attempt.columns))
-    if not is_scored or (kept is not None and not kept.is_file()):
+    if not is_scored or (kept is not None and not _is_kept(job, attempt, kept)):
         model = _trained(job, attempt, plan, training)
         if kept is not None:
             # Before the scores: a run that is killed in between trains this one anew.
             write_checkpoint(kept, model, {"study": job.bench.study.name, "model": attempt.name})
+            job.store.put_fact(f"kept/{attempt.name}", file_digest(kept))
         _store_scores(job, attempt, model)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_kept(job: Job, attempt: Attempt, kept: Path) -> bool:
+    """Tell whether the model of an attempt is there, and the one that was trained."""
+    digest = job.store.fact(f"kept/{attempt.name}")
+    return kept.is_file() and digest in (None, file_digest(kept))
 
 
 def _recipe(training: ModelSpec, plan: Plan | None) -> dict[str, Any]:
