@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from paramreuse.study.checking import check_study
 
 from paramreuse.errors import StudyError
 from paramreuse.study.schema import key_rows, schema_text
+from paramreuse.study.study_file import check_study
 from samples.studies import trained_content
 
 ROOT = Path(__file__).parents[2]

@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -24,7 +25,11 @@ TARGET = "target"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 SwapSet = Literal["single", "pair", "layer", "block", "prefix", "suffix"]
 # Strict, a study file's text were refused where a member is expected.
-NamedStrategy = Annotated[Strategy, Field(strict=False)]
+NamedStrategy = Annotated[
+    Strategy,
+    Field(strict=False),
+    WithJsonSchema({"enum": [strategy.value for strategy in Strategy], "type": "string"}),
+]
 _RESERVED = frozenset({"source", "shuffled", "reinit", "baseline"})
 """What a sweep calls things of its own."""
 
