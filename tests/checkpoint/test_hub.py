@@ -128,7 +128,7 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
 
-    with pytest.raises(MissingExtraError, match=r"pip install \"paramreuse\[hub\]\""):
+    with pytest.raises(MissingExtraError, match=r"pip install 'paramreuse\[hub\]'"):
         read_checkpoint("hf://org/name")
 
 

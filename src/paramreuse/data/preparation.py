@@ -11,7 +11,8 @@ from torch import Tensor
 
 from paramreuse.data.augmentation import Augment, augment_batch
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.errors import DataError, MissingExtraError
+from paramreuse.errors import DataError
+from paramreuse.extras import missing_extra
 from paramreuse.untouched import untouched_random_state
 
 UNLABELLED = -1
@@ -214,9 +215,7 @@ def _transform(size: tuple[int, int], spacing: Pair | None) -> Callable[..., Map
     try:
         from monai import transforms
     except ImportError as error:
-        raise MissingExtraError(
-            "preparing images needs MONAI: pip install 'paramreuse[train]'"
-        ) from error
+        raise missing_extra("prepare images", "monai") from error
     keys = ("images", "labels")
     resample = transforms.Spacingd(
         keys, pixdim=spacing or (-1, -1), mode=("bilinear", "nearest"), allow_missing_keys=True

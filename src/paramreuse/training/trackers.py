@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.errors import MissingExtraError, ParamReuseError
+from paramreuse.errors import ParamReuseError
+from paramreuse.extras import missing_extra
 from paramreuse.training.settings import EpochRow
 
 if TYPE_CHECKING:
@@ -245,15 +246,10 @@ def require_tracker(name: str | None) -> None:
     if name not in _KINDS:
         raise ParamReuseError(f"unknown logger {name!r}: expected one of {list(TRACKERS)}")
     if find_spec("lightning") is None:
-        raise MissingExtraError(
-            "cannot log: lightning is not installed. Run: pip install 'paramreuse[train]'"
-        )
+        raise missing_extra("log", "lightning")
     modules = _KINDS[name].modules
     if modules and not any(find_spec(module) for module in modules):
-        raise MissingExtraError(
-            f"cannot log to {name}: {modules[0]} is not installed. Run: pip install {modules[0]}, "
-            "or pip install 'paramreuse[trackers]' for all of them"
-        )
+        raise missing_extra(f"log to {name}", modules[0])
 
 
 @contextmanager
