@@ -223,7 +223,8 @@ def _in_order(keys: list[str], order: str | None, path: Path) -> list[str]:
 
 
 def _by_numbers(key: str) -> list[tuple[str, int]]:
-    return [(word, int(number or 0)) for word, number in re.findall(r"(\D+|^)(\d*)", key)]
+    # Numbers of more digits, which no layer has, may be longer than int() takes.
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D+|^)(\d{0,18})", key)]
 
 
 def _aliases(metadata: Mapping[str, str], keys: list[str], path: Path) -> dict[str, str]:
