@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from paramreuse.data import selection
 from paramreuse.data.preparation import UNLABELLED, PreparedSet
+from paramreuse.data.selection import calibration_batches
 from paramreuse.errors import ModelError, StudyError
-from paramreuse.study import calibration, stages
-from paramreuse.study.calibration import calibration_batches
+from paramreuse.study import stages
 from paramreuse.study.costliest import costliest_kernel, costliest_swap
 from paramreuse.study.run import open_job, report_run, run_study
 from paramreuse.study.run_folder import holds_study
@@ -80,7 +81,7 @@ def test_slices_are_drawn_evenly_over_subjects_up_to_a_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prepared = slices_of(a=9, b=1, c=4)
-    monkeypatch.setattr(calibration, "NUM_SLICES", 6)
+    monkeypatch.setattr(selection, "NUM_SLICES", 6)
 
     chosen = [index for batch in drawn(prepared) for index in batch]
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.data.preparation import UNLABELLED, PreparedSet
+from paramreuse.data.selection import draw_subjects, drawable_subjects
 from paramreuse.errors import DataError
 from paramreuse.reuse.freezing import frozen_keys
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
@@ -25,8 +26,6 @@ from paramreuse.study.transfer import stage as transfer_stage
 from paramreuse.study.transfer.attempts import attempts_of
 from paramreuse.study.transfer.plans import (
     Attempt,
-    draw_subjects,
-    drawable_subjects,
     list_attempts,
     start_model,
 )

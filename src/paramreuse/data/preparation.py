@@ -1,7 +1,7 @@
 """From slices as scanned to batches a network takes: split, resample, crop, normalise."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -55,6 +55,17 @@ class PreparedSet:
 
     def __len__(self) -> int:
         return len(self.subjects)
+
+    def select(self, indices: Sequence[int]) -> "PreparedSet":
+        """Return the slices at these places, in this order."""
+        picked = torch.tensor(list(indices), dtype=torch.int64)
+        return replace(
+            self,
+            images=self.images[picked],
+            labels=self.labels[picked],
+            subjects=tuple(self.subjects[index] for index in indices),
+            names=tuple(self.names[index] for index in indices),
+        )
 
     @property
     def is_labelled(self) -> Tensor:

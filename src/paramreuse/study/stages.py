@@ -10,18 +10,17 @@ import numpy as np
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.compare.batchnorm import compare_batchnorms
 from paramreuse.compare.distance import Comparison, compare_models
+from paramreuse.data.selection import calibration_batches, draw_subjects
 from paramreuse.errors import StudyError
 from paramreuse.reuse.plan import Plan, plan_reuse
 from paramreuse.reuse.plan_file import write_plan
 from paramreuse.reuse.verdict import Verdict, judge
 from paramreuse.sites.swaps import kernel_sites, seed_of
-from paramreuse.study.calibration import calibration_batches
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.costliest import costliest_kernel, costliest_swap, mean_drop
 from paramreuse.study.job import Job, followed, keep_epochs, opened
 from paramreuse.study.store import as_rows
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
-from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.unchanged import note_checkpoint, note_images
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.recalibrated import sweep_recalibrated

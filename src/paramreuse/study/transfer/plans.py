@@ -7,20 +7,16 @@ control for the plan, ``statistics`` the one of Raghu et al. (2019), arXiv 1902.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paramreuse.errors import DataError
 from paramreuse.reuse.plan import Action, Plan, PlanEntry, apply_plan
 from paramreuse.sites.lending import Weights, lend
 from paramreuse.sites.matching import Site, SkippedTensor, compare_sites, match_sites
 from paramreuse.sites.swaps import seed_of
-
-if TYPE_CHECKING:
-    from paramreuse.data.preparation import PreparedSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,54 +73,6 @@ def list_attempts(
         for source in ([""] if strategy == "scratch" else sources)
         for seed in range(seeds)
     ]
-
-
-def drawable_subjects(prepared: "PreparedSet", *, labelled_only: bool = True) -> list[str]:
-    """Return the subjects that have a slice to train on, sorted."""
-    usable = prepared.is_labelled.tolist()
-    return sorted(
-        {
-            subject
-            for subject, labelled in zip(prepared.subjects, usable, strict=True)
-            if labelled or not labelled_only
-        }
-    )
-
-
-def draw_subjects(
-    prepared: "PreparedSet", number: int | None, seed: int, *, labelled_only: bool = True
-) -> "PreparedSet":
-    """Keep the slices of some subjects; a smaller number is part of a larger one of one seed.
-
-    Args:
-        prepared: Slices of all training subjects.
-        number: How many subjects to keep; all if None.
-        seed: Of the draw.
-        labelled_only: Whether to draw only subjects with labels.
-
-    Raises:
-        DataError: There are not as many.
-    """
-    if number is None:
-        return prepared
-    names = drawable_subjects(prepared, labelled_only=labelled_only)
-    if number > len(names):
-        with_labels = " with labels" if labelled_only else ""
-        raise DataError(
-            f"cannot train on {number} subjects: the training fold has {len(names)}{with_labels}; "
-            "ask for fewer"
-        )
-    order = np.random.default_rng(seed).permutation(len(names))
-    chosen = {names[index] for index in order[:number]}
-    kept = [index for index, name in enumerate(prepared.subjects) if name in chosen]
-    picked = torch.tensor(kept)
-    return replace(
-        prepared,
-        images=prepared.images[picked],
-        labels=prepared.labels[picked],
-        subjects=tuple(prepared.subjects[index] for index in kept),
-        names=tuple(prepared.names[index] for index in kept),
-    )
 
 
 def fit_plan(

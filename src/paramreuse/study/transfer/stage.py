@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from paramreuse.checkpoint import write_checkpoint
+from paramreuse.data.selection import draw_subjects
 from paramreuse.reuse.plan import Plan
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET, ModelSpec
@@ -24,7 +25,6 @@ from paramreuse.study.transfer.attempts import (
 from paramreuse.study.transfer.own_training import own_training, train_by_own
 from paramreuse.study.transfer.plans import (
     Attempt,
-    draw_subjects,
     followed_plan,
     kept_model,
     start_model,
