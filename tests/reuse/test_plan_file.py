@@ -183,7 +183,7 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: str, message: s
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(PlanError, match="it is not YAML"):
+    with pytest.raises(PlanError, match="it is not UTF-8 text"):
         read_plan(tmp_path / "plan.yaml")
 
 

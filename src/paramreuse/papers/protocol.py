@@ -21,6 +21,7 @@ from paramreuse.study.study_file import read_arms, read_content
 from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.variants import ARM_NAME, ARMS
 from paramreuse.study.workbench import Shelf
+from paramreuse.yaml_text import read_yaml
 
 _FILE = "protocol.yaml"
 
@@ -193,12 +194,9 @@ class _Held(BaseModel):
 
 
 def _held(folder: Path) -> _Held | None:
-    try:
-        content = yaml.safe_load((folder / _FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not (folder / _FILE).exists():
         return None
-    except (OSError, yaml.YAMLError) as error:
-        raise StudyError(f"cannot read {str(folder / _FILE)!r}: {error}") from error
+    content = read_yaml(folder / _FILE, "the protocol", StudyError)
     try:
         return _Held.model_validate(content)
     except ValidationError as error:

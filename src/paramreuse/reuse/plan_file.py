@@ -12,6 +12,7 @@ from paramreuse.files import write_text
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
+from paramreuse.yaml_text import read_yaml
 
 T = TypeVar("T")
 
@@ -79,12 +80,7 @@ def read_plan(path: str | PathLike[str]) -> Plan:
         PlanError: The file is not there, is no plan, or an entry is wrong; the message names it.
     """
     where = fspath(path)
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"cannot read the plan {where!r}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PlanError(f"cannot read the plan {where!r}: it is not YAML ({error})") from error
+    content = read_yaml(Path(path), "the plan", PlanError)
     if not isinstance(content, dict) or content.get("paramreuse_plan") != _VERSION:
         raise PlanError(
             f"cannot read {where!r} as a plan: expected a line 'paramreuse_plan: {_VERSION}'. "
