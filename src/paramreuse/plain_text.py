@@ -1,10 +1,12 @@
 """Text from a file, such as the name of a patient, made safe to print, to draw and to tabulate."""
 
+import json
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 # Control characters but tab and newline; format characters (direction of writing, zero width);
 # line and paragraph separators; surrogates, which stand for undecodable bytes of a file name; what
@@ -32,6 +34,31 @@ def plain_text(text: str) -> str:
 
 def _spelled(character: re.Match[str]) -> str:
     return character[0].encode("unicode_escape").decode("ascii")
+
+
+def plain_json(text: str) -> str:
+    """Return JSON text that means the same, with such characters as escapes."""
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(character: re.Match[str]) -> str:
+    # Above the first plane JSON writes two halves.
+    return json.dumps(character[0])[1:-1]
+
+
+def plain_figure(figure: "Figure") -> "Figure":
+    """Spell out such characters in the texts of a figure, and read none of them as a formula.
+
+    An SVG file that holds a control character is not XML, and a lone ``$`` pair is not TeX. The
+    labels of ticks are made as the figure is drawn, and are left to those who set them.
+
+    Returns:
+        The same figure.
+    """
+    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        text.set_text(plain_text(text.get_text()))
+        text.set_parse_math(False)
+    return figure
 
 
 def csv_text(frame: "pd.DataFrame") -> str:

@@ -4,6 +4,7 @@ A reader is a function ``(root, **options) -> ImageSet``. Writing one is all it 
 image set: list the subjects, and return a function that reads one of them.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from paramreuse.errors import DataError
+from paramreuse.plain_text import plain_text
+
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +49,8 @@ class ImageSet:
             that has only ``"train"`` is split within it.
 
     Raises:
-        DataError: A subject is there twice, is in two folds, or is in a fold and not in the set.
+        DataError: A subject is there twice, is in two folds, or is in a fold and not in the set;
+            or a name is not text.
     """
 
     classes: tuple[str, ...]
@@ -54,7 +59,14 @@ class ImageSet:
     split: Mapping[str, tuple[str, ...]] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse subjects that are there twice, or in two folds of the official split."""
+        """Refuse subjects that are there twice or in two folds, and names that are not text."""
+        odd = [name for name in self.classes if plain_text(name) != name]
+        odd += [name for name in self.subjects if _NOT_TEXT.search(name)]
+        if odd:
+            raise DataError(
+                f"cannot use the names {odd[:10]} of an image set: they hold characters that are "
+                f"not text, such as control characters or broken UTF-8; rename them"
+            )
         folds = self.split or {}
         named = [subject for subjects in folds.values() for subject in subjects]
         counts = [Counter(self.subjects), Counter(named)]

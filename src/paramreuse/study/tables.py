@@ -11,6 +11,7 @@ from paramreuse.compare.batchnorm import compare_batchnorms
 from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
+from paramreuse.plain_text import csv_text
 from paramreuse.reuse.plan import Plan, plan_reuse
 from paramreuse.reuse.verdict import Verdict
 from paramreuse.sites.lending import Weights, tensors_of
@@ -135,7 +136,7 @@ def _write_distances(path: Path, comparisons: Sequence[Comparison]) -> None:
 
     frames = [found.frame().assign(source=found.source) for found in comparisons]
     try:
-        write_text(path, pd.concat(frames).to_csv(index=False))
+        write_text(path, csv_text(pd.concat(frames, ignore_index=True)))
     except OSError as error:
         raise StudyError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
