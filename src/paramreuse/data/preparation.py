@@ -171,12 +171,7 @@ def prepare_subjects(
             ]
             parts += [_prepare_alike(list(group), transform) for _, group in groupby(pieces, _kind)]
             slices += pieces
-    channels = {images.shape[1] for images, _ in parts}
-    if len(channels) != 1:
-        raise DataError(
-            f"cannot prepare {len(slices)} slices with {sorted(channels)} channels: expected one "
-            f"slice or more, all with the same number of channels; check the subjects' names"
-        )
+    _check_channels(slices)
     return PreparedSet(
         images=torch.cat([images for images, _ in parts]),
         labels=torch.cat([labels for _, labels in parts]),
@@ -184,6 +179,18 @@ def prepare_subjects(
         names=tuple(piece.name for piece in slices),
         classes=image_set.classes,
     )
+
+
+def _check_channels(slices: Sequence[ImageSlice]) -> None:
+    first = {piece.image.shape[0]: piece.name for piece in reversed(slices)}
+    if not first:
+        raise DataError("cannot prepare 0 slices: expected one or more; check the subjects' names")
+    if len(first) > 1:
+        told = ", ".join(f"{first[number]} has {number}" for number in sorted(first))
+        raise DataError(
+            f"cannot prepare slices with different numbers of channels: {told}; expected the same "
+            f"for all. Convert the images, grey or in colours alike"
+        )
 
 
 def _pair(name: str, value: float | Sequence[float]) -> Pair:

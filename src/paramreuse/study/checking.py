@@ -51,7 +51,13 @@ def _message(error: ValidationError, where: str) -> str:
         told = str(problem["msg"]).removeprefix("Value error, ")
         return f"cannot use {where!r}: {place + ': ' if place else ''}{told}{more}"
     expected = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{place!r} in {where!r} is {problem['input']!r}: expected {expected}{more}"
+    return f"{place!r} in {where!r} is {_shown(problem['input'])}: expected {expected}{more}"
+
+
+def _shown(value: object) -> str:
+    """Return a value as it may stand in a line: a whole section would fill the screen."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:120]} ..."
 
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {

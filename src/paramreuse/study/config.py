@@ -55,6 +55,12 @@ class _Section(BaseModel):
     )
 
 
+MOST_FEATURES = 4096
+MOST_PIXELS = 16384
+"""Of one side. Larger networks and images fit into no memory today, so one of these is a slip."""
+
+Side = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
+
 NETWORK_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "pspnet": ("width", "bias", "weights"),
     "unet": ("width", "bias", "upsampling", "residual", "long_skips"),
@@ -77,7 +83,7 @@ class NetworkSpec(_Section):
     """
 
     name: str = "pspnet"
-    width: Annotated[int, Field(ge=1)] = 64
+    width: Annotated[int, Field(ge=1, le=MOST_FEATURES)] = 64
     bias: bool | None = None
     upsampling: Literal["bilinear", "transposed"] = "bilinear"
     residual: bool = False
@@ -120,7 +126,7 @@ class DataSpec(_Section):
     root: str | None = None
     train: Annotated[int, Field(ge=0)] | None = None
     validation: Annotated[int, Field(ge=1)] | None = None
-    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = (128, 128)
+    size: tuple[Side, Side] = (128, 128)
     spacing_mm: Annotated[Number, Field(gt=0)] | None = None
     labels: dict[str, str] | None = None
     options: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """What the stages of a study work with: its images, its networks and its trained models."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from paramreuse.data.preparation import (
     split_subjects,
 )
 from paramreuse.data.slices import ImageSet, ImageSlice
+from paramreuse.data.subjects import unreadable
 from paramreuse.errors import DataError, StudyError
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import NETWORK_OPTIONS, TARGET, DataSpec, ModelSpec, Study
@@ -32,6 +34,7 @@ from paramreuse.study.own_functions import check_options, first_parameter, train
 from paramreuse.study.talk import Report, Silent, Talk
 from paramreuse.sweep.scores import Dice
 from paramreuse.training import TrainingSettings, initial_model
+from paramreuse.untouched import untouched_random_state
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +94,7 @@ class Workbench:
     talk: Talk = field(default_factory=Silent)
     shelf: Shelf = field(default_factory=Shelf)
     _sets: dict[str, ImageSet] = field(default_factory=dict)
+    _tried: set[str] = field(default_factory=set)
 
     def image_set(self, name: str) -> ImageSet:
         """List the subjects of an image set, with the target's classes where it has a label map.
@@ -176,12 +180,34 @@ class Workbench:
         words = () if spec.init == "shared" else (name,)
         seed = seed_of(self.study.seed, "init", *words)
         model = initial_model(self.factory(name), seed)
+        self._try_out(model, spec.data)
         if spec.init == "shared" and name != TARGET:
             start = initial_model(self.factory(TARGET), seed).state_dict()
             held = model.state_dict()
             fitting = {k: v for k, v in start.items() if k in held and v.shape == held[k].shape}
             model.load_state_dict(fitting, strict=False)
         return model
+
+    def _try_out(self, model: nn.Module, data: str) -> None:
+        """Pass one black image through a copy of a fresh model, once per image set.
+
+        Raises:
+            StudyError: The network does not take images of this size.
+        """
+        if data in self._tried:
+            return
+        image = torch.zeros_like(self.images(data).validation.images[:1])
+        try:
+            with torch.no_grad(), untouched_random_state():
+                copy.deepcopy(model).eval()(image)
+        except (RuntimeError, ValueError, IndexError) as error:
+            rows, columns = image.shape[-2:]
+            raise StudyError(
+                f"cannot use data.{data}: the network {self.study.network.name!r} does not take "
+                f"images of {rows} x {columns} pixels with {image.shape[1]} channels "
+                f"({str(error).splitlines()[0][:200]}). Set another size"
+            ) from error
+        self._tried.add(data)
 
     def settings(self, spec: ModelSpec, *, seed: int, folder: Path | None) -> TrainingSettings:
         """Return how a model is trained.
@@ -253,6 +279,8 @@ def _naming(place: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
+    except OSError as error:  # of a reader of the user's own
+        raise DataError(f"{place}: {unreadable(error)}") from error
 
 
 def _prepared(image_set: ImageSet, spec: DataSpec, seed: int, step: Report) -> Images:
@@ -265,6 +293,13 @@ def _prepared(image_set: ImageSet, spec: DataSpec, seed: int, step: Report) -> I
         for fold in (split.train, split.validation)
     )
     assert validation is not None, "a split has validation subjects"
+    if train is not None and train.images.shape[1] != validation.images.shape[1]:
+        raise DataError(
+            f"cannot train and validate on images of different kinds: {train.names[0]} has "
+            f"{train.images.shape[1]} channels, {validation.names[0]} has "
+            f"{validation.images.shape[1]}; expected the same. Convert the images, grey or in "
+            f"colours alike"
+        )
     return Images(image_set.classes, split, train, validation)
 
 
@@ -302,7 +337,8 @@ def _network_options(study: Study) -> dict[str, Any]:
 def _built(build: Callable[..., nn.Module], options: Mapping[str, Any], name: str) -> nn.Module:
     try:
         return build(**options)
-    except TypeError as error:
+    # An allocation that fails is a RuntimeError of torch.
+    except (TypeError, RuntimeError, MemoryError) as error:
         raise StudyError(
             f"cannot build the network {name!r} with {sorted(options)}: {error}"
         ) from error
