@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,8 @@ def plain_figure(figure: "Figure") -> "Figure":
     Returns:
         The same figure.
     """
-    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+    texts: list[Any] = figure.findobj(lambda artist: hasattr(artist, "set_parse_math"))
+    for text in texts:
         text.set_text(plain_text(text.get_text()))
         text.set_parse_math(False)
     return figure

@@ -140,7 +140,7 @@ def _extents(
     """Yield, as each part of the text ends, its anchor, how many values are in it, and its line."""
     open_parts: list[tuple[str | None, int]] = [(None, 0)]
     for event in events:
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         anchor, count = getattr(event, "anchor", None), 1
         if isinstance(event, yaml.CollectionStartEvent):
             open_parts.append((anchor, 1))
@@ -155,7 +155,7 @@ def _extents(
             # A part that is not finished contains itself.
             if event.anchor in (name for name, _ in open_parts):
                 raise _RefusedError(f"line {line} repeats a part that contains it. Write it out")
-            anchor, count = None, counts.get(event.anchor, 1)
+            anchor, count = None, counts.get(event.anchor or "", 1)
         elif not isinstance(event, yaml.ScalarEvent):
             continue
         above, sum_above = open_parts.pop()
