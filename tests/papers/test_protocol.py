@@ -27,6 +27,7 @@ from paramreuse.papers.protocol import (
 )
 from paramreuse.study.run import STAGES
 from paramreuse.study.run_folder import read_run
+from samples.listening import Listener
 from samples.studies import PHANTOM
 
 ARMS = {
@@ -37,7 +38,7 @@ ARMS = {
 }
 
 
-def written(folder: Path, **more: Any) -> Path:
+def write_two_arms(folder: Path, **more: Any) -> Path:
     content: dict[str, Any] = {
         "name": "two",
         "network": {"name": "unet", "width": 2},
@@ -76,26 +77,11 @@ def read_by_root(root: str, **options: Any) -> ImageSet:
     return read_phantom(seed=int(Path(root).name), **options)
 
 
-class Listener:
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def say(self, stage: str, line: str) -> None:
-        self.lines.append((stage, line))
-
-    def progress(self, label: str) -> Any:
-        from paramreuse.study.talk import Silent
-
-        return Silent().progress(label)
-
-
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a protocol of two tiny arms."""
     folder = tmp_path_factory.mktemp("protocol")
-    protocol = read_protocol(written(folder), profile="first")
+    protocol = read_protocol(write_two_arms(folder), profile="first")
     return run_protocol(protocol, folder / "out")
 
 
@@ -157,18 +143,18 @@ def test_distances_are_those_of_the_files(ran: Path) -> None:
 @pytest.mark.slow
 def test_a_finished_protocol_is_not_run_again(ran: Path, tmp_path: Path) -> None:
     listener = Listener()
-    protocol = read_protocol(written(tmp_path), profile="first")
+    protocol = read_protocol(write_two_arms(tmp_path), profile="first")
 
     run_protocol(protocol, ran, talk=listener)
 
-    trained = [line for stage, line in listener.lines if stage == "train"]
+    trained = [line for stage, line in listener.said if stage == "train"]
     assert len(trained) == 2
     assert all(line.endswith("(finished before)") for line in trained)
 
 
 @pytest.mark.slow
 def test_the_folder_of_another_profile_is_refused(ran: Path, tmp_path: Path) -> None:
-    protocol = read_protocol(written(tmp_path), profile="second")
+    protocol = read_protocol(write_two_arms(tmp_path), profile="second")
 
     with pytest.raises(StudyError, match=r"with the profile 'first', not 'two' with 'second'"):
         run_protocol(protocol, ran)
@@ -176,7 +162,7 @@ def test_the_folder_of_another_profile_is_refused(ran: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_json_of_a_protocol(ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = written(tmp_path)
+    study = write_two_arms(tmp_path)
 
     with pytest.raises(SystemExit) as ended:
         main(["run", str(study), "--profile", "first", "--out", str(ran), "--json", "--quiet"])
@@ -190,7 +176,7 @@ def test_json_of_a_protocol(ran: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_arms_can_be_shared_out(tmp_path: Path) -> None:
-    protocol = read_protocol(written(tmp_path), profile="first")
+    protocol = read_protocol(write_two_arms(tmp_path), profile="first")
     out = tmp_path / "out"
 
     run_protocol(protocol, out, only=["unet-independent"], until="data")
@@ -206,7 +192,7 @@ def test_arms_can_be_shared_out(tmp_path: Path) -> None:
 def test_arms_with_the_same_images_read_them_once(tmp_path: Path) -> None:
     noted = PHANTOM | {"reader": f"{__name__}:read_and_note", "root": str(tmp_path)}
     other = {"data": {"A": {"size": [24, 24]}}}
-    study = written(tmp_path, data={"A": noted}, arms={**ARMS, "other-size": other})
+    study = write_two_arms(tmp_path, data={"A": noted}, arms={**ARMS, "other-size": other})
     READ.clear()
 
     run_protocol(read_protocol(study, profile="first"), tmp_path / "out", until="data")
@@ -217,7 +203,7 @@ def test_arms_with_the_same_images_read_them_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_images_that_no_model_sees_may_differ(tmp_path: Path) -> None:
     noted = PHANTOM | {"reader": f"{__name__}:read_by_root", "root": str(tmp_path / "3")}
-    study = written(tmp_path, data={"A": PHANTOM, "unused": noted})
+    study = write_two_arms(tmp_path, data={"A": PHANTOM, "unused": noted})
     out = tmp_path / "out"
     for arm, root in (("unet-shared", "3"), ("unet-independent", "4")):
         roots = {"unused": str(tmp_path / root)}
@@ -238,13 +224,13 @@ def test_an_interrupted_arm_can_be_reported(
     out = tmp_path / "out"
 
     with pytest.raises(KeyboardInterrupt):
-        run_protocol(read_protocol(written(tmp_path), profile="first"), out)
+        run_protocol(read_protocol(write_two_arms(tmp_path), profile="first"), out)
 
     assert outcome_of(out)["arms"] == ["unet-shared"]
 
 
 def test_a_refused_study_leaves_no_folder(tmp_path: Path) -> None:
-    study = written(tmp_path, data={"A": PHANTOM | {"train": 99}})
+    study = write_two_arms(tmp_path, data={"A": PHANTOM | {"train": 99}})
 
     with pytest.raises(DataError, match=r"data\.A"):
         run_protocol(read_protocol(study, profile="first"), tmp_path / "out")
@@ -259,7 +245,7 @@ def test_a_folder_of_arms_is_no_run_folder_and_says_where_they_are(ran: Path) ->
 
 
 def test_an_unknown_arm_is_named(tmp_path: Path) -> None:
-    protocol = read_protocol(written(tmp_path), profile="first")
+    protocol = read_protocol(write_two_arms(tmp_path), profile="first")
 
     with pytest.raises(StudyError, match=r"unknown arm 'u-net': expected some of \['unet-shared'"):
         run_protocol(protocol, tmp_path / "out", only=["u-net"])
@@ -267,7 +253,7 @@ def test_an_unknown_arm_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
-    protocol = read_protocol(written(tmp_path), profile="first")
+    protocol = read_protocol(write_two_arms(tmp_path), profile="first")
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
@@ -297,9 +283,9 @@ def test_a_damaged_list_of_arms_is_no_traceback(tmp_path: Path, arms: object) ->
 @pytest.mark.slow
 def test_arms_of_two_files_are_not_mixed(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = read_protocol(written(tmp_path), profile="first")
+    first = read_protocol(write_two_arms(tmp_path), profile="first")
     run_protocol(first, out, only=["unet-shared"], until="data")
-    other = read_protocol(written(tmp_path, seed=9), profile="first")
+    other = read_protocol(write_two_arms(tmp_path, seed=9), profile="first")
 
     with pytest.raises(StudyError, match="was begun with another arm 'unet-shared'"):
         run_protocol(other, out, only=["unet-independent"], until="data")
@@ -310,7 +296,7 @@ def test_arms_of_two_files_are_not_mixed(tmp_path: Path) -> None:
 def test_arms_that_saw_other_images_are_not_compared(tmp_path: Path) -> None:
     # The root is no part of what a folder is made for, so that data may move.
     noted = PHANTOM | {"reader": f"{__name__}:read_by_root", "root": str(tmp_path / "3")}
-    study = written(tmp_path, data={"A": noted})
+    study = write_two_arms(tmp_path, data={"A": noted})
     out = tmp_path / "out"
     for arm, root in (("unet-shared", "3"), ("unet-independent", "4")):
         protocol = read_protocol(study, profile="first", roots={"A": str(tmp_path / root)})
@@ -321,7 +307,7 @@ def test_arms_that_saw_other_images_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_a_study_without_arms_is_none(tmp_path: Path) -> None:
-    assert has_arms(written(tmp_path))
+    assert has_arms(write_two_arms(tmp_path))
     (tmp_path / "one.yaml").write_text("name: one\n")
     assert not has_arms(tmp_path / "one.yaml")
     with pytest.raises(StudyError, match="holds no arms"):
