@@ -16,23 +16,13 @@ import yaml
 import paramreuse
 from paramreuse.cli import app
 from paramreuse.study.study_file import check_study
+from samples.documents import blocks, commands
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 ALL_PAGES = sorted(DOCS.rglob("*.md"))
 NOTEBOOKS = sorted(DOCS.glob("notebooks/*.ipynb"))
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    text = page.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-def commands(page: Path) -> list[str]:
-    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
-    lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
-    return [line for line in lines if line.startswith("paramreuse ")]
 
 
 @pytest.mark.slow

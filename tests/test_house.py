@@ -34,7 +34,7 @@ HOMES_OF_LIBRARIES = {
     "huggingface_hub": {"checkpoint"},
     "sqlite3": {"study"},
     "pydantic": {"study", "papers"},
-    "yaml": {"reuse", "study", "papers"},
+    "yaml": {"reuse", "study", "papers", "yaml_text"},
 }
 """Which rooms may import a library; the others work where it is not installed."""
 

@@ -8,17 +8,13 @@ import pytest
 import typer
 
 from paramreuse.cli import app
+from samples.documents import blocks, commands
 
 README = Path(__file__).parent.parent / "README.md"
 
 
-def blocks(language: str) -> list[str]:
-    text = README.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("block", blocks("python"))
+@pytest.mark.parametrize("block", blocks(README, "python"))
 def test_every_block_of_python_runs(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -28,18 +24,11 @@ def test_every_block_of_python_runs(
 
 
 def test_the_readme_shows_python_and_commands() -> None:
-    assert blocks("python")
-    assert commands()
+    assert blocks(README, "python")
+    assert commands(README)
 
 
-def commands() -> list[str]:
-    lines = [
-        line.partition(" #")[0].strip() for block in blocks("sh") for line in block.split("\n")
-    ]
-    return [line for line in lines if line.startswith("paramreuse ")]
-
-
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize("line", commands(README))
 def test_every_command_can_be_parsed(line: str) -> None:
     _, name, *arguments = shlex.split(line)
     group = typer.main.get_command(app)
@@ -50,7 +39,7 @@ def test_every_command_can_be_parsed(line: str) -> None:
 
 
 def test_every_target_of_make_exists() -> None:
-    wanted = set(re.findall(r"^make (\w+)", "\n".join(blocks("sh")), re.MULTILINE))
+    wanted = set(re.findall(r"^make (\w+)", "\n".join(blocks(README, "sh")), re.MULTILINE))
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
 
     assert wanted

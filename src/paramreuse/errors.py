@@ -4,9 +4,17 @@
 expected, what was found and what to do about it; the command line prints it and exits with 2.
 """
 
+from paramreuse.plain_text import plain_text
+
 
 class ParamReuseError(ValueError):
-    """Something the caller gave cannot be used; the message says what, where and what to do."""
+    """Something the caller gave cannot be used; the message says what, where and what to do.
+
+    Messages name files, and what they hold: characters that a terminal would obey are spelled out.
+    """
+
+    def __str__(self) -> str:
+        return plain_text(super().__str__())
 
 
 class SiteMismatchError(ParamReuseError):

@@ -469,7 +469,7 @@ def test_the_same_seed_gives_the_same_permutations() -> None:
 
 @pytest.mark.slow
 def test_two_independent_trainings_come_nearer_but_not_together() -> None:
-    target, source = trained(0), trained(1)
+    target, source = trained_network(0), trained_network(1)
 
     rows = align_models(target, source, EXAMPLE).rows
 
@@ -480,7 +480,7 @@ def test_two_independent_trainings_come_nearer_but_not_together() -> None:
     assert 0.3 < after < before - 0.05
 
 
-def trained(seed: int) -> nn.Module:
+def trained_network(seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Sequential(

@@ -15,7 +15,7 @@ from paramreuse.sweep.outcomes import Sweep
 from samples.report import (
     CLASSES,
     comparison_rows,
-    made_up_sweep,
+    pilot_sweep,
     pspnet_sites,
     transfer_rows,
 )
@@ -26,7 +26,7 @@ LONG = "Läufer \"quoted\" 'n' \u2028 </script><!-- " + "x" * 160
 pytestmark = pytest.mark.slow
 
 
-def study_of(sweep: Sweep, **more: Any) -> ReportData:
+def study_with(sweep: Sweep, **more: Any) -> ReportData:
     return ReportData(study="s", sources=[SourceReport("lender", sweep=sweep)], **more)
 
 
@@ -36,8 +36,8 @@ def site(number: int, path: str, kind: Kind = Kind.W) -> Site:
 
 def test_a_layer_named_like_a_script_is_text(show) -> None:
     sites = [site(1, NASTY), site(2, LONG), site(2, LONG + "b", Kind.B)]
-    sweep = made_up_sweep(single_swaps(sites), num_subjects=5, classes=("background", NASTY))
-    data = study_of(
+    sweep = pilot_sweep(single_swaps(sites), num_subjects=5, classes=("background", NASTY))
+    data = study_with(
         sweep,
         network=NASTY,
         provenance={NASTY: {"a": NASTY, "b": [NASTY]}},
@@ -57,12 +57,12 @@ def test_a_layer_named_like_a_script_is_text(show) -> None:
 
 
 def without_subjects() -> Sweep:
-    sweep = made_up_sweep(single_swaps(pspnet_sites()[:12]), num_subjects=1)
+    sweep = pilot_sweep(single_swaps(pspnet_sites()[:12]), num_subjects=1)
     return replace(sweep, subjects=())
 
 
 def with_nan() -> ReportData:
-    sweep = made_up_sweep(single_swaps(pspnet_sites()[:12]), num_subjects=4)
+    sweep = pilot_sweep(single_swaps(pspnet_sites()[:12]), num_subjects=4)
     scores = {name: values.copy() for name, values in sweep.scores.items()}
     for values in scores.values():
         values[0] = values[1, 2] = float("nan")
@@ -84,29 +84,29 @@ ODD_STUDIES = {
     "a source without a sweep": lambda: ReportData(
         study="s", sources=[SourceReport("a", comparison=comparison_rows(pspnet_sites(), 0.5))]
     ),
-    "one site": lambda: study_of(made_up_sweep(single_swaps([site(1, "")]), num_subjects=3)),
-    "one class": lambda: study_of(
-        made_up_sweep(single_swaps(pspnet_sites()[:6]), classes=("all",), num_subjects=3)
+    "one site": lambda: study_with(pilot_sweep(single_swaps([site(1, "")]), num_subjects=3)),
+    "one class": lambda: study_with(
+        pilot_sweep(single_swaps(pspnet_sites()[:6]), classes=("all",), num_subjects=3)
     ),
-    "twelve classes": lambda: study_of(
-        made_up_sweep(
+    "twelve classes": lambda: study_with(
+        pilot_sweep(
             single_swaps(pspnet_sites()[:40]),
             classes=[f"class {n}" for n in range(12)],
             num_subjects=4,
         )
     ),
-    "negative scores": lambda: study_of(
-        made_up_sweep(
+    "negative scores": lambda: study_with(
+        pilot_sweep(
             single_swaps(pspnet_sites()[:12]), num_subjects=4, baseline=[-3e-5, -1e-5, -2e-5, -9e-6]
         )
     ),
-    "scores far above one": lambda: study_of(
-        made_up_sweep(single_swaps(pspnet_sites()[:12]), num_subjects=4, baseline=[1e6, 2e7, 3, 4])
+    "scores far above one": lambda: study_with(
+        pilot_sweep(single_swaps(pspnet_sites()[:12]), num_subjects=4, baseline=[1e6, 2e7, 3, 4])
     ),
-    "one subject and no control": lambda: study_of(
-        made_up_sweep(single_swaps(pspnet_sites()[:12]), num_subjects=1, controls=())
+    "one subject and no control": lambda: study_with(
+        pilot_sweep(single_swaps(pspnet_sites()[:12]), num_subjects=1, controls=())
     ),
-    "no subjects": lambda: study_of(without_subjects()),
+    "no subjects": lambda: study_with(without_subjects()),
     "NaN": with_nan,
 }
 
@@ -138,7 +138,7 @@ def large_study(num_layers: int, num_subjects: int, num_sources: int) -> ReportD
     sources = [
         SourceReport(
             f"source {n}",
-            sweep=made_up_sweep(single_swaps(sites), num_subjects=num_subjects, seed=n),
+            sweep=pilot_sweep(single_swaps(sites), num_subjects=num_subjects, seed=n),
             comparison=comparison_rows(sites, 0.5),
         )
         for n in range(num_sources)
@@ -164,8 +164,8 @@ def test_large_studies_stay_small_and_quick(
 
 
 def test_what_is_missing_is_named(show) -> None:
-    sweep = made_up_sweep(single_swaps(pspnet_sites()[:6]), num_subjects=3, classes=CLASSES)
-    opened = show(study_of(sweep, missing={"transfer": "the stage has not run"}))
+    sweep = pilot_sweep(single_swaps(pspnet_sites()[:6]), num_subjects=3, classes=CLASSES)
+    opened = show(study_with(sweep, missing={"transfer": "the stage has not run"}))
     opened.page.click("#missing summary")
 
     listed = opened.page.inner_text("#missing")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from paramreuse.checkpoint import (
     Checkpoint,
@@ -16,15 +16,7 @@ from paramreuse.checkpoint import (
     write_checkpoint,
 )
 from paramreuse.errors import CheckpointError
-
-
-def pair(weight: float = 2.0, bias: float = 3.0) -> nn.Linear:
-    layer = nn.Linear(1, 1)
-    with torch.no_grad():
-        layer.weight.fill_(weight)
-        layer.bias.fill_(bias)
-    return layer
-
+from samples.networks import line
 
 WRITERS: dict[str, Callable[[dict[str, Tensor], Path], None]] = {
     "a.safetensors": save_file,
@@ -37,7 +29,7 @@ WRITERS: dict[str, Callable[[dict[str, Tensor], Path], None]] = {
 
 
 def test_a_checkpoint_says_form_and_checksum_and_refuses_other_keys(tmp_path: Path) -> None:
-    path = write_checkpoint(tmp_path / "a.safetensors", pair(), {"task": "demo"})
+    path = write_checkpoint(tmp_path / "a.safetensors", line(), {"task": "demo"})
     checkpoint = read_checkpoint(path, dtype=torch.float16)
 
     assert isinstance(checkpoint, Mapping)
@@ -52,7 +44,7 @@ def test_a_checkpoint_says_form_and_checksum_and_refuses_other_keys(tmp_path: Pa
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_changed_tensor_changes_neither_file_nor_checkpoint(name: str, tmp_path: Path) -> None:
-    WRITERS[name](pair().state_dict(), tmp_path / name)
+    WRITERS[name](line().state_dict(), tmp_path / name)
     checkpoint = read_checkpoint(tmp_path / name)
 
     checkpoint["weight"].fill_(9.0)
@@ -62,7 +54,7 @@ def test_a_changed_tensor_changes_neither_file_nor_checkpoint(name: str, tmp_pat
 
 
 def test_a_checkpoint_travels_to_another_process(tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(write_checkpoint(tmp_path / "a.safetensors", pair()))
+    checkpoint = read_checkpoint(write_checkpoint(tmp_path / "a.safetensors", line()))
     dict(checkpoint)
 
     copy = pickle.loads(pickle.dumps(checkpoint))  # noqa: S301
@@ -154,7 +146,7 @@ def test_the_same_tensors_and_metadata_give_the_same_bytes(tmp_path: Path) -> No
     files = [tmp_path / f"{i}.safetensors" for i in range(4)]
 
     for file in files:
-        write_checkpoint(file, pair(), text)
+        write_checkpoint(file, line(), text)
 
     assert len({file.read_bytes() for file in files}) == 1
     assert read_checkpoint(files[0]).metadata == text
@@ -163,14 +155,14 @@ def test_the_same_tensors_and_metadata_give_the_same_bytes(tmp_path: Path) -> No
 def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_checkpoint(tmp_path / "a.safetensors", pair())
+    path = write_checkpoint(tmp_path / "a.safetensors", line())
 
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr("paramreuse.checkpoint.writing.save_file", full)
     with pytest.raises(CheckpointError, match="no space left"):
-        write_checkpoint(path, pair(9.0))
+        write_checkpoint(path, line(9.0))
 
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
     assert read_checkpoint(path)["weight"].item() == 2.0
@@ -179,14 +171,14 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(
 def test_a_write_stopped_before_the_file_is_put_in_place_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_checkpoint(tmp_path / "a.safetensors", pair())
+    path = write_checkpoint(tmp_path / "a.safetensors", line())
 
     def stopped(*_: object) -> None:
         raise PermissionError("not allowed")
 
     monkeypatch.setattr("paramreuse.checkpoint.writing.os.replace", stopped)
     with pytest.raises(CheckpointError, match="not allowed"):
-        write_checkpoint(path, pair(9.0))
+        write_checkpoint(path, line(9.0))
 
     assert read_checkpoint(path)["weight"].item() == 2.0
 

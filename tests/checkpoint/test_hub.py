@@ -38,7 +38,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     return made
 
 
-def write_shards(folder: Path, index: str = "model.safetensors.index.json") -> None:
+def write_two_shards(folder: Path, index: str = "model.safetensors.index.json") -> None:
     write_checkpoint(folder / "model-1.safetensors", {"a": torch.ones(2)})
     write_checkpoint(folder / "model-2.safetensors", {"b": torch.zeros(2)})
     places = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
@@ -62,7 +62,7 @@ def test_a_named_file_of_a_revision_is_taken_and_nothing_else(repository: Reposi
 
 
 def test_shards_are_downloaded_with_their_index(repository: Repository) -> None:
-    write_shards(repository.folder)
+    write_two_shards(repository.folder)
 
     checkpoint = read_checkpoint("hf://org/name@main")
 
@@ -76,7 +76,7 @@ def test_shards_are_downloaded_with_their_index(repository: Repository) -> None:
 
 def test_shards_in_a_folder_are_looked_for_there(repository: Repository) -> None:
     (repository.folder / "unet").mkdir()
-    write_shards(repository.folder / "unet")
+    write_two_shards(repository.folder / "unet")
 
     assert list(read_checkpoint("hf://org/name/unet/model.safetensors.index.json")) == ["a", "b"]
 
@@ -128,7 +128,7 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
 
-    with pytest.raises(MissingExtraError, match=r"pip install \"paramreuse\[hub\]\""):
+    with pytest.raises(MissingExtraError, match=r"pip install 'paramreuse\[hub\]'"):
         read_checkpoint("hf://org/name")
 
 

@@ -32,7 +32,7 @@ FORMATS: dict[str, Callable[[object, Path], None]] = {
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 
 
-def small_net() -> nn.Module:
+def conv_norm_linear() -> nn.Module:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(3, 2))
     net[1].num_batches_tracked.fill_(7)
@@ -50,13 +50,13 @@ def wrong(state: State) -> State:
 
 
 def stored(prefix: str, dtype: torch.dtype) -> State:
-    state = small_net().state_dict()
+    state = conv_norm_linear().state_dict()
     return {prefix + k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
 
 
 def check_same_tensors(path: Path, dtype: torch.dtype) -> None:
     """Load into an empty net; half precision may round once, the wider ones not at all."""
-    net = small_net()
+    net = conv_norm_linear()
     with torch.no_grad():
         for tensor in net.state_dict().values():
             tensor.zero_()
@@ -65,7 +65,7 @@ def check_same_tensors(path: Path, dtype: torch.dtype) -> None:
 
     assert len(report.loaded) == len(report.rows) == 9
     assert report.counts()["dtype"] == (0 if dtype is torch.float32 else 8)
-    for key, tensor in small_net().state_dict().items():
+    for key, tensor in conv_norm_linear().state_dict().items():
         rounded = tensor.to(dtype).to(tensor.dtype) if tensor.is_floating_point() else tensor
         assert torch.equal(net.state_dict()[key], rounded), key
 
@@ -123,8 +123,8 @@ def write_shards(folder: Path, state: State) -> Path:
 
 
 def test_a_model_with_longer_names_than_the_checkpoint_is_found_too() -> None:
-    wrapped = nn.ModuleDict({"backbone": small_net()})
-    head = nn.ModuleDict({"backbone": small_net(), "head": nn.Linear(2, 2)})
+    wrapped = nn.ModuleDict({"backbone": conv_norm_linear()})
+    head = nn.ModuleDict({"backbone": conv_norm_linear(), "head": nn.Linear(2, 2)})
 
     for model in (wrapped, head):
         report = load_checkpoint(model, stored("", torch.float32))
@@ -135,13 +135,13 @@ def test_a_model_with_longer_names_than_the_checkpoint_is_found_too() -> None:
 def test_average_of_ddp_of_a_compiled_model_loads_and_its_counter_is_set_aside(
     tmp_path: Path,
 ) -> None:
-    averaged = torch.optim.swa_utils.AveragedModel(small_net())
+    averaged = torch.optim.swa_utils.AveragedModel(conv_norm_linear())
     state = {f"module.{key}": value for key, value in averaged.state_dict().items()}
     torch.save(state, tmp_path / "swa.pt")
 
     checkpoint = read_checkpoint(tmp_path / "swa.pt")
 
-    assert list(checkpoint) == list(small_net().state_dict())
+    assert list(checkpoint) == list(conv_norm_linear().state_dict())
     assert checkpoint.ignored == {"module.n_averaged": "counter of AveragedModel"}
     assert checkpoint.prefix == "module.module."
 
@@ -154,7 +154,7 @@ def test_a_compiled_part_inside_a_model_is_read_by_its_own_name(tmp_path: Path) 
 
 @pytest.mark.slow  # torch.compile imports for a second
 def test_a_real_compiled_model_takes_a_plain_state_dict() -> None:
-    compiled = torch.compile(small_net())
+    compiled = torch.compile(conv_norm_linear())
 
     report = load_checkpoint(compiled, stored("module.", torch.float32))
 
@@ -210,7 +210,7 @@ def test_a_lightning_checkpoint_with_its_callbacks_gives_the_network(tmp_path: P
     torch.save(content, tmp_path / "last.ckpt")
 
     checkpoint = read_checkpoint(tmp_path / "last.ckpt")
-    net = small_net()
+    net = conv_norm_linear()
     report = load_checkpoint(net, checkpoint)
 
     assert checkpoint.entries == ()

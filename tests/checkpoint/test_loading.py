@@ -15,15 +15,7 @@ from paramreuse.checkpoint import (
     write_checkpoint,
 )
 from paramreuse.errors import CheckpointError
-
-
-def pair(weight: float = 2.0, bias: float = 3.0) -> nn.Linear:
-    layer = nn.Linear(1, 1)
-    with torch.no_grad():
-        layer.weight.fill_(weight)
-        layer.bias.fill_(bias)
-    return layer
-
+from samples.networks import line
 
 # Names.
 
@@ -80,9 +72,9 @@ def test_match_keys_does_not_choose_between_two_places_that_fit_equally_well() -
 
 
 def test_the_empty_prefix_puts_one_on_where_two_places_fit() -> None:
-    model = nn.ModuleDict({"net1": pair(), "net2": pair()})
+    model = nn.ModuleDict({"net1": line(), "net2": line()})
 
-    report = load_checkpoint(model, pair(5.0).state_dict(), rename={"": "net2."})
+    report = load_checkpoint(model, line(5.0).state_dict(), rename={"": "net2."})
 
     assert report.loaded == ("net2.weight", "net2.bias")
     assert (model["net1"].weight.item(), model["net2"].weight.item()) == (2.0, 5.0)
@@ -92,7 +84,7 @@ def test_the_empty_prefix_puts_one_on_where_two_places_fit() -> None:
 
 
 def test_every_tensor_of_both_sides_is_in_one_row_with_its_reason() -> None:
-    model = nn.ModuleDict({"same": pair(), "conv": nn.Conv2d(2, 4, 3), "own": pair()})
+    model = nn.ModuleDict({"same": line(), "conv": nn.Conv2d(2, 4, 3), "own": line()})
     source = {
         "net.same.weight": torch.tensor([[10.0]]),
         "net.same.bias": torch.tensor([20.0], dtype=torch.float16),
@@ -132,7 +124,7 @@ def test_every_tensor_of_both_sides_is_in_one_row_with_its_reason() -> None:
 
 
 def test_nan_and_infinity_are_counted_per_tensor_also_those_that_rounding_makes() -> None:
-    model = pair().half()
+    model = line().half()
     source = {
         "weight": torch.tensor([[70000.0]]),  # above 65504, the largest float16
         "bias": torch.tensor([float("nan")], dtype=torch.float16),
@@ -164,11 +156,11 @@ def test_loading_nothing_is_an_error_that_names_the_likely_cause(
     source: dict[str, Tensor], cause: str
 ) -> None:
     with pytest.raises(CheckpointError, match=rf"no tensor fits the model; .*{cause}"):
-        load_checkpoint(pair(), source)
+        load_checkpoint(line(), source)
 
 
 def test_strict_refuses_what_is_left_and_changes_nothing() -> None:
-    model = pair()
+    model = line()
 
     with pytest.raises(CheckpointError, match=r"1 tensors are left: 'bias \(missing\)'"):
         load_checkpoint(model, {"weight": torch.ones(1, 1)}, strict=True)
@@ -193,7 +185,7 @@ def quantised() -> Tensor:
 def test_a_tensor_that_cannot_be_converted_stops_everything(
     bias: Callable[[], Tensor], message: str
 ) -> None:
-    model = pair()
+    model = line()
 
     with pytest.raises(CheckpointError, match=f"cannot load 'bias'.*{message}"):
         load_checkpoint(model, {"weight": torch.ones(1, 1), "bias": bias()})
@@ -211,8 +203,8 @@ def test_a_count_survives_as_float_only_where_it_is_whole() -> None:
 
 
 def test_a_source_that_fails_half_way_leaves_the_model_as_it_was(tmp_path: Path) -> None:
-    checkpoint = read_checkpoint(write_checkpoint(tmp_path / "a.safetensors", pair(5.0, 6.0)))
-    model = pair()
+    checkpoint = read_checkpoint(write_checkpoint(tmp_path / "a.safetensors", line(5.0, 6.0)))
+    model = line()
     whole = checkpoint._source.read
 
     def failing(key: str) -> Tensor:
@@ -268,14 +260,14 @@ def test_a_model_without_tensors_of_its_own_to_write_to_is_refused(
     model: Callable[[], nn.Module], message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        load_checkpoint(model(), pair().state_dict())
+        load_checkpoint(model(), line().state_dict())
 
 
 def test_loading_keeps_gradients_flags_and_the_tensors_themselves() -> None:
-    model = pair().requires_grad_(False)
+    model = line().requires_grad_(False)
     before = model.weight
 
-    load_checkpoint(model, pair(5.0, 6.0).state_dict())
+    load_checkpoint(model, line(5.0, 6.0).state_dict())
 
     assert model.weight is before
     assert not model.weight.requires_grad

@@ -20,14 +20,7 @@ from paramreuse.checkpoint import (
     read_checkpoint,
 )
 from paramreuse.errors import CheckpointError
-
-
-def pair(weight: float = 2.0, bias: float = 3.0) -> nn.Linear:
-    layer = nn.Linear(1, 1)
-    with torch.no_grad():
-        layer.weight.fill_(weight)
-        layer.bias.fill_(bias)
-    return layer
+from samples.networks import line
 
 
 class Payload:
@@ -71,7 +64,7 @@ def test_a_pickle_that_would_run_code_runs_nothing_and_is_named(
 def test_names_the_process_allowed_are_refused_all_the_same_and_stay_allowed(
     tmp_path: Path,
 ) -> None:
-    torch.save({"model": pair().state_dict(), "layer": pair()}, tmp_path / "m.pt")
+    torch.save({"model": line().state_dict(), "layer": line()}, tmp_path / "m.pt")
     before = torch.serialization.get_safe_globals()
 
     with torch.serialization.safe_globals([nn.Linear]):
@@ -85,7 +78,7 @@ def test_the_message_of_a_refusal_holds_a_script_that_makes_the_file_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": pair().state_dict(), "layer": pair()}, "m.pt")
+    torch.save({"state_dict": line().state_dict(), "layer": line()}, "m.pt")
 
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint("m.pt")
@@ -101,7 +94,7 @@ def test_scores_options_and_paths_beside_the_weights_are_passed_over(
     zipped: bool, tmp_path: Path
 ) -> None:
     content = {
-        "model": pair().state_dict(),
+        "model": line().state_dict(),
         "best": np.float64(0.9),
         "curve": np.arange(3.0),
         "out": Path("runs"),
@@ -132,7 +125,7 @@ WRITERS: dict[str, Callable[[dict[str, Tensor], Path], None]] = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_truncated_or_empty_file_is_named_at_every_length(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    WRITERS[name](pair().state_dict(), path)
+    WRITERS[name](line().state_dict(), path)
     whole = path.read_bytes()
 
     for length in [0, 1, 7, 8, 9, *range(16, len(whole), 97), len(whole) - 1]:
@@ -144,7 +137,7 @@ def test_a_truncated_or_empty_file_is_named_at_every_length(name: str, tmp_path:
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_file_with_random_damage_reads_or_raises_our_error(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    WRITERS[name](pair().state_dict(), path)
+    WRITERS[name](line().state_dict(), path)
     whole = path.read_bytes()
     dice = random.Random(0)  # noqa: S311
 

@@ -29,7 +29,7 @@ SITE_COLUMNS = ["site", "family", "layer", "kind", "key", "shape", "output"]
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of two sources, one of which is the target, swept and not trained."""
     folder = tmp_path_factory.mktemp("study")
     content = given_content(folder)
@@ -248,8 +248,8 @@ def test_json_has_null_where_there_is_no_number(capsys: pytest.CaptureFixture[st
 # What works on a run folder.
 
 
-def test_judge_writes_json_in_the_agreed_shape(run: Run, swept: Path) -> None:
-    status, out, err = run("judge", swept, "--json")
+def test_judge_writes_json_in_the_agreed_shape(run: Run, swept_folder: Path) -> None:
+    status, out, err = run("judge", swept_folder, "--json")
 
     found = json.loads(out)
     assert (status, err) == (0, "")
@@ -269,18 +269,18 @@ def test_judge_writes_json_in_the_agreed_shape(run: Run, swept: Path) -> None:
 
 
 def test_judge_takes_another_tolerance_without_a_forward_pass(
-    run: Run, swept: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, swept_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "sweep_sites", None)
 
-    (found, _) = json.loads(run("judge", swept, "--tolerance", 1, "--json")[1])
+    (found, _) = json.loads(run("judge", swept_folder, "--tolerance", 1, "--json")[1])
     assert found["tolerance"] == 1.0
     assert {site["paper"] for site in found["sites"]} == {"reusable"}
-    (other, _) = json.loads(run("judge", swept, "--confidence", 0.5, "--json")[1])
+    (other, _) = json.loads(run("judge", swept_folder, "--confidence", 0.5, "--json")[1])
     assert other["confidence"] == 0.5
-    (again, _) = json.loads(run("judge", swept, "--json")[1])
+    (again, _) = json.loads(run("judge", swept_folder, "--json")[1])
     assert again["tolerance"] == 0.02
-    table = run("judge", swept)[1]
+    table = run("judge", swept_folder)[1]
     assert table.startswith("ae: ")
     assert "control_drop" in table
 
@@ -294,9 +294,9 @@ def test_judge_takes_another_tolerance_without_a_forward_pass(
     ],
 )
 def test_judge_refuses_numbers_that_mean_nothing(
-    run: Run, swept: Path, option: str, value: str, message: str
+    run: Run, swept_folder: Path, option: str, value: str, message: str
 ) -> None:
-    status, out, err = run("judge", swept, f"{option}={value}")
+    status, out, err = run("judge", swept_folder, f"{option}={value}")
 
     assert (status, out) == (2, "")
     assert message in err
@@ -324,8 +324,8 @@ def test_a_sweep_that_stopped_when_decided_is_judged_as_it_was(run: Run, tmp_pat
     assert "stopped where the verdict at 0.02 and 0.95 was decided. Run the study without" in err
 
 
-def test_sweep_tells_the_mean_of_every_swap_and_replacement(run: Run, swept: Path) -> None:
-    status, out, err = run("sweep", swept, "--json")
+def test_sweep_tells_the_mean_of_every_swap_and_replacement(run: Run, swept_folder: Path) -> None:
+    status, out, err = run("sweep", swept_folder, "--json")
 
     rows = json.loads(out)
     assert status == 0
@@ -360,10 +360,12 @@ def test_sweep_of_checkpoints_named_by_hand(run: Run, tmp_path: Path) -> None:
     ]
 
 
-def test_plan_writes_a_file_that_reads_back(run: Run, swept: Path, tmp_path: Path) -> None:
+def test_plan_writes_a_file_that_reads_back(run: Run, swept_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
 
-    status, out, err = run("plan", swept, "--source", "same", "-o", path, "--tolerance", 0.05)
+    status, out, err = run(
+        "plan", swept_folder, "--source", "same", "-o", path, "--tolerance", 0.05
+    )
 
     assert (status, out) == (0, f"{path}\n")
     assert err == "12 of 12 sites reused (100.0 %), output layer aside\n"
@@ -373,22 +375,24 @@ def test_plan_writes_a_file_that_reads_back(run: Run, swept: Path, tmp_path: Pat
 
 
 def test_plan_asks_for_the_source_and_knows_which_there_are(
-    run: Run, swept: Path, tmp_path: Path
+    run: Run, swept_folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "plan.yaml"
 
-    assert "which source? Say one of ['ae', 'same'] with --source" in run("plan", swept)[2]
-    status, _, err = run("plan", swept, "--source", "t1", "-o", path)
+    assert "which source? Say one of ['ae', 'same'] with --source" in run("plan", swept_folder)[2]
+    status, _, err = run("plan", swept_folder, "--source", "t1", "-o", path)
     assert status == 2
     assert "unknown source 't1': expected one of ['ae', 'same']" in err
-    status, _, err = run("plan", swept, "--source", "ae", "-o", tmp_path / "no" / "plan.yaml")
+    status, _, err = run(
+        "plan", swept_folder, "--source", "ae", "-o", tmp_path / "no" / "plan.yaml"
+    )
     assert status == 2
     assert re.search(r"cannot write the plan '.*no/plan.yaml': No such file", err)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rank_puts_the_target_itself_first(run: Run, swept: Path) -> None:
-    rows = json.loads(run("rank", swept, "--json")[1])
+def test_rank_puts_the_target_itself_first(run: Run, swept_folder: Path) -> None:
+    rows = json.loads(run("rank", swept_folder, "--json")[1])
 
     assert [row["source"] for row in rows] == ["same", "ae"]
     assert list(rows[0]) == [
@@ -403,18 +407,18 @@ def test_rank_puts_the_target_itself_first(run: Run, swept: Path) -> None:
 
 
 @pytest.mark.slow
-def test_report_writes_the_page_of_what_there_is(run: Run, swept: Path) -> None:
-    status, out, _ = run("report", swept)
+def test_report_writes_the_page_of_what_there_is(run: Run, swept_folder: Path) -> None:
+    status, out, _ = run("report", swept_folder)
 
-    assert (status, out) == (0, f"{swept / 'report.html'}\n")
-    assert "the study asks for no transfer training" in (swept / "report.html").read_text()
-    assert (swept / "tables" / "ranking.csv").exists()
+    assert (status, out) == (0, f"{swept_folder / 'report.html'}\n")
+    assert "the study asks for no transfer training" in (swept_folder / "report.html").read_text()
+    assert (swept_folder / "tables" / "ranking.csv").exists()
 
 
 @pytest.mark.slow
-def test_train_freezes_what_the_plan_loads(run: Run, swept: Path, tmp_path: Path) -> None:
+def test_train_freezes_what_the_plan_loads(run: Run, swept_folder: Path, tmp_path: Path) -> None:
     plan, out = tmp_path / "plan.yaml", tmp_path / "model.safetensors"
-    run("plan", swept, "--source", "same", "-o", plan)
+    run("plan", swept_folder, "--source", "same", "-o", plan)
     # The output layer has to be trained, or nothing were left to train.
     lines = [
         line.replace("action: load", "action: leave") if "output: true" in line else line
@@ -423,12 +427,15 @@ def test_train_freezes_what_the_plan_loads(run: Run, swept: Path, tmp_path: Path
     plan.write_text("\n".join(lines))
 
     status, told, err = run(
-        "train", swept, "--plan", plan, "--mode", "freeze", "-o", out, "--epochs", 2
+        "train", swept_folder, "--plan", plan, "--mode", "freeze", "-o", out, "--epochs", 2
     )
 
     assert (status, told) == (0, f"{out}\n")
     assert re.search(r"12 loaded, 12 frozen, 2 left; best validation Dice 0\.\d{3} in epoch", err)
-    trained, source = read_checkpoint(out), read_checkpoint(swept.parent / "target.safetensors")
+    trained, source = (
+        read_checkpoint(out),
+        read_checkpoint(swept_folder.parent / "target.safetensors"),
+    )
     for key in read_plan(plan).loaded:
         assert torch.equal(trained[key.key], source[key.key]), key
     assert not torch.equal(trained["6.weight"], source["6.weight"])
@@ -436,11 +443,11 @@ def test_train_freezes_what_the_plan_loads(run: Run, swept: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_train_from_scratch_depends_on_the_seed_alone(
-    run: Run, swept: Path, tmp_path: Path
+    run: Run, swept_folder: Path, tmp_path: Path
 ) -> None:
     def weights(name: str, *more: object) -> bytes:
         out = tmp_path / f"{name}.safetensors"
-        assert run("train", swept, "-o", out, "--epochs", 1, "--subjects", 1, *more)[0] == 0
+        assert run("train", swept_folder, "-o", out, "--epochs", 1, "--subjects", 1, *more)[0] == 0
         return out.read_bytes()
 
     assert weights("one") == weights("two") != weights("three", "--seed", 1)
@@ -462,7 +469,7 @@ def test_train_from_scratch_depends_on_the_seed_alone(
 )
 def test_train_refuses_before_it_trains(
     run: Run,
-    swept: Path,
+    swept_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     more: list[str],
@@ -470,7 +477,7 @@ def test_train_refuses_before_it_trains(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    status, out, err = run("train", swept, "-o", "x.safetensors", "--epochs", 1, *more)
+    status, out, err = run("train", swept_folder, "-o", "x.safetensors", "--epochs", 1, *more)
 
     assert (status, out) == (2, "")
     assert message in err
@@ -478,13 +485,13 @@ def test_train_refuses_before_it_trains(
 
 
 def test_train_refuses_a_plan_for_a_source_that_the_study_lacks(
-    run: Run, swept: Path, tmp_path: Path
+    run: Run, swept_folder: Path, tmp_path: Path
 ) -> None:
     plan, out = tmp_path / "plan.yaml", tmp_path / "model.safetensors"
-    run("plan", swept, "--source", "same", "-o", plan)
+    run("plan", swept_folder, "--source", "same", "-o", plan)
     plan.write_text(plan.read_text().replace("source: same", "source: t1"))
 
-    status, _, err = run("train", swept, "--plan", plan, "-o", out)
+    status, _, err = run("train", swept_folder, "--plan", plan, "-o", out)
 
     assert status == 2
     assert "unknown source 't1': expected one of ['ae', 'same'], with --source" in err
@@ -517,10 +524,12 @@ def test_run_writes_json_and_refuses_a_logger_that_there_is_not(run: Run, tmp_pa
     assert (found["transfer"], found["report"]) == ([], None)
 
 
-def test_plan_says_nothing_where_quiet_is_wanted(run: Run, swept: Path, tmp_path: Path) -> None:
+def test_plan_says_nothing_where_quiet_is_wanted(
+    run: Run, swept_folder: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "plan.yaml"
 
-    told = run("plan", swept, "--source", "same", "-o", path, "--quiet")
+    told = run("plan", swept_folder, "--source", "same", "-o", path, "--quiet")
 
     assert told == (0, f"{path}\n", "")
 

@@ -93,7 +93,9 @@ def test_text_under_the_name_of_an_uncompressed_volume_is_refused(root: Path) ->
     path.unlink()
     for content in (b"", b"not found", b"x" * 5000):
         path.with_suffix("").write_bytes(content)
-        with pytest.raises(DataError, match=r"patient001_frame01\.nii: it is no whole NIfTI file"):
+        with pytest.raises(
+            DataError, match=r"patient001_frame01\.nii: it is not a complete NIfTI file"
+        ):
             read_all(root)
 
 
@@ -191,11 +193,14 @@ def spoil_bytes(patient: Path) -> None:
         (spoil_fraction, r"it holds the labels \[0.5\]"),
         (spoil_nan, "patient001_frame01.nii.gz: 1 voxels are NaN or infinite"),
         (spoil_depth, r"its shape is \(5, 7, 1\), expected .* two slices or more"),
-        (spoil_header, r"frame01.nii.gz: it is no whole NIfTI file \(.+\); copy the file again"),
-        (spoil_end, r"patient001_frame01.nii.gz: it is no whole NIfTI file"),
-        (spoil_middle, r"patient001_frame01.nii.gz: it is no whole NIfTI file"),
-        (spoil_checksum, r"patient001_frame01.nii.gz: it is no whole NIfTI file"),
-        (spoil_bytes, r"patient001_frame01.nii.gz: it is no whole NIfTI file"),
+        (
+            spoil_header,
+            r"frame01.nii.gz: it is not a complete NIfTI file \(.+\); copy the file again",
+        ),
+        (spoil_end, r"patient001_frame01.nii.gz: it is not a complete NIfTI file"),
+        (spoil_middle, r"patient001_frame01.nii.gz: it is not a complete NIfTI file"),
+        (spoil_checksum, r"patient001_frame01.nii.gz: it is not a complete NIfTI file"),
+        (spoil_bytes, r"patient001_frame01.nii.gz: it is not a complete NIfTI file"),
     ],
 )
 def test_a_spoilt_patient_is_named_with_what_is_wrong(root: Path, spoil, message: str) -> None:
@@ -215,7 +220,7 @@ def test_a_missing_folder_and_an_empty_one_are_refused(tmp_path: Path) -> None:
 def test_unknown_frames_and_subjects_are_refused(root: Path) -> None:
     with pytest.raises(DataError, match=r"frames \('MD',\): expected one or both"):
         read_acdc(root, frames=("MD",))
-    with pytest.raises(DataError, match="cannot read 'patient007': no such patient; there are 2"):
+    with pytest.raises(DataError, match="cannot read 'patient007': no such subject; there are 2"):
         read_acdc(root).read_subject("patient007")
 
 

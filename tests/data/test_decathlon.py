@@ -137,10 +137,10 @@ def test_damaged_images_are_named(tmp_path: Path) -> None:
     path = tmp_path / "imagesTr/organ_001.nii.gz"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"organ_001\.nii\.gz: it is no whole NIfTI file"):
+    with pytest.raises(DataError, match=r"organ_001\.nii\.gz: it is not a complete NIfTI file"):
         task.read_subject("organ_001")
     write_nifti(path, np.full((4, 5, 3), np.nan, dtype=np.float32), (1.5, 1.25, 3.0))
-    with pytest.raises(DataError, match="organ_001: 60 voxels are NaN or infinite"):
+    with pytest.raises(DataError, match=r"organ_001\.nii\.gz: 60 voxels are NaN or infinite"):
         task.read_subject("organ_001")
 
 

@@ -48,7 +48,7 @@ def test_an_encrypted_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x8f\x01 salted", bytes(300)])
 def test_what_is_no_dicom_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.dcm").write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.dcm: it is no whole DICOM file .*encrypted"):
+    with pytest.raises(DataError, match=r"a\.dcm: it is not a complete DICOM file .*encrypted"):
         read_dicom(tmp_path / "a.dcm")
 
 

@@ -138,7 +138,7 @@ def test_bad_pictures_are_named(tmp_path: Path) -> None:
         pictures.read_subject("a")
     whole = (tmp_path / "images/a_1.png").read_bytes()
     (tmp_path / "images/a_1.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"a_1\.png: it is no whole PNG file"):
+    with pytest.raises(DataError, match=r"a_1\.png: it is not a complete PNG file"):
         pictures.read_subject("a")
     with pytest.raises(DataError, match=r"give their height and width in mm as spacing_mm"):
         read_folder(tmp_path, **PATTERNS, classes=CLASSES).read_subject("b")

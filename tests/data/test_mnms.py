@@ -11,7 +11,7 @@ TABLE = "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"
 SHAPE = (6, 7, 3, 5)
 
 
-def write_patient(folder: Path, ed: int, es: int) -> tuple[np.ndarray, np.ndarray]:
+def write_mnms_patient(folder: Path, ed: int, es: int) -> tuple[np.ndarray, np.ndarray]:
     """Write a patient whose labels are in two frames alone; return image and labels."""
     image = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
     labels = np.zeros(SHAPE, dtype=np.uint8)
@@ -23,11 +23,11 @@ def write_patient(folder: Path, ed: int, es: int) -> tuple[np.ndarray, np.ndarra
     return image, labels
 
 
-def write_set(root: Path) -> np.ndarray:
-    image, _ = write_patient(root / "Training/Labeled/A0S9V9", ed=4, es=1)
-    write_patient(root / "Training/Unlabeled/B9E0Q1", ed=0, es=1)
-    write_patient(root / "Validation/C5C2D2", ed=0, es=2)
-    write_patient(root / "Testing/D1K2P5", ed=0, es=3)
+def write_mnms(root: Path) -> np.ndarray:
+    image, _ = write_mnms_patient(root / "Training/Labeled/A0S9V9", ed=4, es=1)
+    write_mnms_patient(root / "Training/Unlabeled/B9E0Q1", ed=0, es=1)
+    write_mnms_patient(root / "Validation/C5C2D2", ed=0, es=2)
+    write_mnms_patient(root / "Testing/D1K2P5", ed=0, es=3)
     (root / TABLE).write_text(
         ",External code,VendorName,Vendor,Centre,ED,ES,Age\n"
         "0,A0S9V9,Siemens,A,1,4,1,50\n1,C5C2D2,Philips,B,2,0.0,2.0,51\n"
@@ -37,7 +37,7 @@ def write_set(root: Path) -> np.ndarray:
 
 
 def test_frames_count_from_0_and_labels_become_those_of_acdc(tmp_path: Path) -> None:
-    image = write_set(tmp_path)
+    image = write_mnms(tmp_path)
     mnms = read_mnms(tmp_path)
     pieces = mnms.read_subject("A0S9V9")
 
@@ -55,7 +55,7 @@ def test_frames_count_from_0_and_labels_become_those_of_acdc(tmp_path: Path) -> 
 
 
 def test_the_official_split_leaves_the_unlabelled_out(tmp_path: Path) -> None:
-    write_set(tmp_path)
+    write_mnms(tmp_path)
     mnms = read_mnms(tmp_path)
     assert mnms.subjects == ("A0S9V9", "C5C2D2", "D1K2P5")
     assert mnms.split == {
@@ -66,14 +66,14 @@ def test_the_official_split_leaves_the_unlabelled_out(tmp_path: Path) -> None:
 
 
 def test_one_frame_and_one_folder_can_be_read_alone(tmp_path: Path) -> None:
-    write_set(tmp_path)
+    write_mnms(tmp_path)
     mnms = read_mnms(tmp_path / "Testing", frames=["ES"])  # the table is in the folder above
     assert mnms.split is None
     assert [piece.name[:14] for piece in mnms.read_subject("D1K2P5")] == ["D1K2P5 ES fram"] * 3
 
 
 def test_a_test_patient_may_lack_labels(tmp_path: Path) -> None:
-    write_set(tmp_path)
+    write_mnms(tmp_path)
     (tmp_path / "Testing/D1K2P5/D1K2P5_sa_gt.nii.gz").unlink()
     mnms = read_mnms(tmp_path)
     assert mnms.split == {"train": ("A0S9V9",), "validation": ("C5C2D2",)}
@@ -93,20 +93,20 @@ def test_a_test_patient_may_lack_labels(tmp_path: Path) -> None:
     ],
 )
 def test_a_table_that_does_not_fit_is_named(tmp_path: Path, text: str, message: str) -> None:
-    write_patient(tmp_path / "Training/Labeled/A0S9V9", ed=4, es=1)
+    write_mnms_patient(tmp_path / "Training/Labeled/A0S9V9", ed=4, es=1)
     (tmp_path / TABLE).write_text(text)
     with pytest.raises(DataError, match=message):
         read_mnms(tmp_path)
 
 
 def test_no_table_is_an_error(tmp_path: Path) -> None:
-    write_patient(tmp_path / "set/Training/Labeled/A0S9V9", ed=4, es=1)
+    write_mnms_patient(tmp_path / "set/Training/Labeled/A0S9V9", ed=4, es=1)
     with pytest.raises(DataError, match=r"no \.csv table"):
         read_mnms(tmp_path / "set")
 
 
 def test_a_frame_without_labels_or_beyond_the_last_is_named(tmp_path: Path) -> None:
-    write_set(tmp_path)
+    write_mnms(tmp_path)
     table = (tmp_path / TABLE).read_text()
     (tmp_path / TABLE).write_text(table.replace("1,4,1,50", "1,3,1,50"))
     with pytest.raises(DataError, match=r"A0S9V9: .* holds no label in frame 3, its ED .*exclude"):
@@ -118,7 +118,7 @@ def test_a_frame_without_labels_or_beyond_the_last_is_named(tmp_path: Path) -> N
 
 
 def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
-    write_set(tmp_path)
+    write_mnms(tmp_path)
     labels = np.full(SHAPE, 7, dtype=np.uint8)
     path = tmp_path / "Training/Labeled/A0S9V9/A0S9V9_sa_gt.nii.gz"
     write_nifti(path, labels, (1.25, 1.5, 10.0, 1.0))

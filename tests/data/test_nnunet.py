@@ -12,7 +12,9 @@ from samples.image_files import write_nifti, write_png
 SPACING = (0.6, 0.5, 3.0)
 
 
-def write_set(root: Path, cases: tuple[str, ...] = ("p_01", "p_02"), **changes: Any) -> np.ndarray:
+def write_nnunet(
+    root: Path, cases: tuple[str, ...] = ("p_01", "p_02"), **changes: Any
+) -> np.ndarray:
     """Write cases of two channels; return the second channel of a case."""
     image = np.arange(4 * 5 * 2, dtype=np.float32).reshape(4, 5, 2)
     for case in cases:
@@ -30,7 +32,7 @@ def write_set(root: Path, cases: tuple[str, ...] = ("p_01", "p_02"), **changes: 
 
 
 def test_channels_come_in_their_order(tmp_path: Path) -> None:
-    second = write_set(tmp_path)
+    second = write_nnunet(tmp_path)
     prostate = read_nnunet(tmp_path)
     pieces = prostate.read_subject("p_01")
 
@@ -47,7 +49,7 @@ def test_channels_come_in_their_order(tmp_path: Path) -> None:
 
 
 def test_a_fold_of_splits_final_is_the_official_split(tmp_path: Path) -> None:
-    write_set(tmp_path)
+    write_nnunet(tmp_path)
     folds = [{"train": ["p_01"], "val": ["p_02"]}, {"train": ["p_02"], "val": ["p_01"]}]
     (tmp_path / "splits_final.json").write_text(json.dumps(folds))
     assert read_nnunet(tmp_path).split == {"train": ("p_01",), "validation": ("p_02",)}
@@ -73,23 +75,23 @@ def test_a_fold_of_splits_final_is_the_official_split(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_fold_is_named(tmp_path: Path, fold: dict[str, Any], message: str) -> None:
-    write_set(tmp_path)
+    write_nnunet(tmp_path)
     (tmp_path / "splits_final.json").write_text(json.dumps([fold]))
     with pytest.raises(DataError, match=message):
         read_nnunet(tmp_path)
 
 
 def test_files_may_be_listed(tmp_path: Path) -> None:
-    write_set(tmp_path)
+    write_nnunet(tmp_path)
     entry = {
         "images": ["imagesTr/p_02_0001.nii.gz", "./imagesTr/p_02_0000.nii.gz"],
         "label": "labelsTr/p_02.nii.gz",
     }
-    write_set(tmp_path, dataset={"mine": entry})
+    write_nnunet(tmp_path, dataset={"mine": entry})
     prostate = read_nnunet(tmp_path)
     assert prostate.subjects == ("mine",)
     assert float(prostate.read_subject("mine")[0].image[0, 0, 0]) == 100.0
-    write_set(tmp_path, dataset={"mine": entry | {"label": "../../labels/p_02.nii.gz"}})
+    write_nnunet(tmp_path, dataset={"mine": entry | {"label": "../../labels/p_02.nii.gz"}})
     with pytest.raises(DataError, match=r"dataset\.mine\.label is .*which points outside"):
         read_nnunet(tmp_path)
 
@@ -131,21 +133,21 @@ def test_png_files_need_a_spacing(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_dataset_json_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    write_set(tmp_path, **changes)
+    write_nnunet(tmp_path, **changes)
     with pytest.raises(DataError, match=message):
         read_nnunet(tmp_path)
 
 
 @pytest.mark.parametrize("gone", ["imagesTr/p_01_0000.nii.gz", "labelsTr/p_01.nii.gz"])
 def test_a_missing_file_is_named(tmp_path: Path, gone: str) -> None:
-    write_set(tmp_path)
+    write_nnunet(tmp_path)
     (tmp_path / gone).unlink()
     with pytest.raises(DataError, match=f"p_01: .*{Path(gone).name} is not there"):
         read_nnunet(tmp_path)
 
 
 def test_channels_of_different_shape_are_named(tmp_path: Path) -> None:
-    write_set(tmp_path)
+    write_nnunet(tmp_path)
     path = tmp_path / "imagesTr/p_01_0001.nii.gz"
     write_nifti(path, np.zeros((4, 5, 3), dtype=np.float32), SPACING)
     with pytest.raises(DataError, match=r"p_01_0001\.nii\.gz: its shape is \(4, 5, 3\)"):

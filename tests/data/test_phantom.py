@@ -174,6 +174,6 @@ def test_an_option_out_of_range_is_refused(options, message: str) -> None:
 
 
 def test_an_unknown_subject_is_refused() -> None:
-    message = "cannot read 'cine-0002': no such subject; the phantom has 2"
+    message = "cannot read 'cine-0002': no such subject; there are 2"
     with pytest.raises(DataError, match=message):
         read_phantom(subjects=2).read_subject("cine-0002")

@@ -9,7 +9,7 @@ from paramreuse.errors import DataError
 from samples.image_files import box, write_contour, write_dicom
 
 
-def write_patient(
+def write_rvsc_patient(
     folder: Path,
     shape: tuple[int, int] = (216, 256),
     *,
@@ -34,7 +34,7 @@ def write_patient(
 
 @pytest.mark.parametrize("shape", [(216, 256), (256, 216)])
 def test_images_and_contours_are_read_as_stored(tmp_path: Path, shape: tuple[int, int]) -> None:
-    pixels = write_patient(tmp_path / "TrainingSet/patient01", shape)
+    pixels = write_rvsc_patient(tmp_path / "TrainingSet/patient01", shape)
     rvsc = read_rvsc(tmp_path)
     pieces = rvsc.read_subject("patient01")
 
@@ -52,10 +52,10 @@ def test_images_and_contours_are_read_as_stored(tmp_path: Path, shape: tuple[int
 
 
 def test_the_official_split_takes_test_sets_with_contours(tmp_path: Path) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01")
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01")
     apart = tmp_path / "Test1SetContours/P17contours-manual"
-    write_patient(tmp_path / "Test1Set/patient17", contours=apart)
-    write_patient(tmp_path / "Test2Set/patient33", contours=tmp_path / "elsewhere")
+    write_rvsc_patient(tmp_path / "Test1Set/patient17", contours=apart)
+    write_rvsc_patient(tmp_path / "Test2Set/patient33", contours=tmp_path / "elsewhere")
     rvsc = read_rvsc(tmp_path)
 
     assert rvsc.subjects == ("patient01", "patient17", "patient33")
@@ -65,20 +65,20 @@ def test_the_official_split_takes_test_sets_with_contours(tmp_path: Path) -> Non
 
 
 def test_listing_reads_no_image(tmp_path: Path) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01")
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01")
     (tmp_path / "TrainingSet/patient01/P01dicom/P01-0080.dcm").write_bytes(b"no image")
     rvsc = read_rvsc(tmp_path)
-    with pytest.raises(DataError, match=r"P01-0080\.dcm: it is no whole DICOM file"):
+    with pytest.raises(DataError, match=r"P01-0080\.dcm: it is not a complete DICOM file"):
         rvsc.read_subject("patient01")
 
 
 def test_the_training_set_alone_is_read_too(tmp_path: Path) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01")
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01")
     assert read_rvsc(tmp_path / "TrainingSet").split is None
 
 
 def test_a_listed_contour_that_is_missing_is_named_with_its_line(tmp_path: Path) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01")
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01")
     gone = "P01-0100-icontour-manual.txt"
     (tmp_path / "TrainingSet/patient01/P01contours-manual" / gone).unlink()
     with pytest.raises(DataError, match=rf"P01list\.txt, line 3: it asks for .*{gone}"):
@@ -86,7 +86,7 @@ def test_a_listed_contour_that_is_missing_is_named_with_its_line(tmp_path: Path)
 
 
 def test_a_listed_image_that_is_missing_is_named_with_its_line(tmp_path: Path) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01")
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01")
     (tmp_path / "TrainingSet/patient01/P01dicom/P01-0080.dcm").unlink()
     with pytest.raises(DataError, match=r"P01list\.txt, line 1: it asks for .*P01-0080\.dcm"):
         read_rvsc(tmp_path)
@@ -102,22 +102,22 @@ def test_a_listed_image_that_is_missing_is_named_with_its_line(tmp_path: Path) -
     ],
 )
 def test_a_bad_list_is_named(tmp_path: Path, text: str, message: str) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01")
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01")
     (tmp_path / "TrainingSet/patient01/P01list.txt").write_bytes(text.encode())
     with pytest.raises(DataError, match=message):
         read_rvsc(tmp_path)
 
 
 def test_a_training_patient_needs_contours(tmp_path: Path) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01", contours=tmp_path / "elsewhere")
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01", contours=tmp_path / "elsewhere")
     with pytest.raises(DataError, match="no P01contours-manual"):
         read_rvsc(tmp_path)
 
 
 def test_a_patient_in_two_sets_is_an_error(tmp_path: Path) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01")
-    write_patient(tmp_path / "Test1Set/patient01")
-    with pytest.raises(DataError, match=r"Test1Set holds \['patient01'\]"):
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01")
+    write_rvsc_patient(tmp_path / "Test1Set/patient01")
+    with pytest.raises(DataError, match=r"patient01 is in TrainingSet and in Test1Set"):
         read_rvsc(tmp_path)
 
 
@@ -129,13 +129,13 @@ def test_a_folder_without_patients_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_unknown_subject_is_an_error(tmp_path: Path) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01")
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01")
     with pytest.raises(DataError, match="cannot read 'patient99': no such subject"):
         read_rvsc(tmp_path).read_subject("patient99")
 
 
 def test_a_contour_of_the_other_orientation_is_outside_the_image(tmp_path: Path) -> None:
-    write_patient(tmp_path / "TrainingSet/patient01", (256, 216))
+    write_rvsc_patient(tmp_path / "TrainingSet/patient01", (256, 216))
     path = tmp_path / "TrainingSet/patient01/P01contours-manual/P01-0080-icontour-manual.txt"
     write_contour(path, box(200, 30, 230, 40))
     with pytest.raises(DataError, match=r"line 2: the point x=230, y=30 is outside .* 216 columns"):

@@ -131,7 +131,8 @@ def test_missing_contours_tables_and_columns_are_named(tmp_path: Path) -> None:
     write_short(tmp_path)
     (tmp_path / "link.csv").write_text("patient,original\nSCD0000101,SC-HF-I-1\n")
     with pytest.raises(
-        DataError, match=r"link\.csv, line 1: its columns are .*expected patient_id"
+        DataError,
+        match=r"link\.csv, line 1: it has no column 'patient_id' .*expected patient_id",
     ):
         read_sunnybrook(tmp_path)
     (tmp_path / "link.csv").write_text("patient_id,original_id\nSCD0000101,SC-HF-I-3\n")

@@ -147,7 +147,7 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
     path = tmp_path / "T1Dataset210.mat"
     write_mat(path, [patient_fields(0)] * 2)
     path.write_bytes(path.read_bytes()[:4096])
-    with pytest.raises(DataError, match=r"T1Dataset210\.mat: it is no whole HDF5 file"):
+    with pytest.raises(DataError, match=r"T1Dataset210\.mat: it is not a complete HDF5 file"):
         read_t1(tmp_path)
 
 

@@ -25,6 +25,7 @@ from paramreuse.sweep.sweeping import sweep_sites
 from samples.graphs import (
     NETWORKS,
     Block,
+    Centred,
     Skip,
     assert_same_outputs,
     pair,
@@ -201,18 +202,6 @@ def test_extents_by_hand() -> None:
     # Samples along the first axis at both ends and along the second between; the doubled scale and
     # its first value hold none.
     assert sorted(map(str, found)) == sorted(["0", "1", "1", "None", "None", "1", "0"])
-
-
-class Centred(nn.Module):
-    """Takes the mean over the samples away, so no sample can go without the others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.first(x)
-        return self.last(y - y.mean(0, keepdim=True))
 
 
 class Bound(nn.Module):

@@ -61,7 +61,7 @@ class KeepsAGrid(nn.Module):
         return y
 
 
-def seeded(kind: type[nn.Module], seed: int) -> nn.Module:
+def with_statistics(kind: type[nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = kind()
@@ -72,7 +72,7 @@ def seeded(kind: type[nn.Module], seed: int) -> nn.Module:
     return model.eval()
 
 
-def batches() -> list[tuple[Tensor, Tensor, list[str]]]:
+def one_batch() -> list[tuple[Tensor, Tensor, list[str]]]:
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(4, 1, 12, 12, generator=generator)
     y = torch.randint(0, 3, (4, 12, 12), generator=generator)
@@ -82,11 +82,11 @@ def batches() -> list[tuple[Tensor, Tensor, list[str]]]:
 @pytest.mark.parametrize("engine", ["full", "partial"])
 @pytest.mark.parametrize("kind", [NamedTwice, PreActivation, KeepsAGrid])
 def test_scores_are_those_of_a_copy_and_the_model_stays(kind: type[nn.Module], engine: str) -> None:
-    target, source = seeded(kind, 0), seeded(kind, 1)
+    target, source = with_statistics(kind, 0), with_statistics(kind, 1)
     before = {key: value.clone() for key, value in target.state_dict().items()}
-    score, (x, y, _) = Dice(3), batches()[0]
+    score, (x, y, _) = Dice(3), one_batch()[0]
 
-    sweep = sweep_sites(target, source, batches(), score, controls=(), engine=engine)
+    sweep = sweep_sites(target, source, one_batch(), score, controls=(), engine=engine)
 
     for swap in sweep.swaps:
         twin = copy.deepcopy(target)

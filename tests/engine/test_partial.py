@@ -25,6 +25,7 @@ from paramreuse.sweep.scores import Dice
 from paramreuse.sweep.sweeping import sweep_sites
 from samples.graphs import (
     NETWORKS,
+    Centred,
     Pyramid,
     Residual,
     Skip,
@@ -460,18 +461,6 @@ def test_values_are_let_go_after_their_last_use() -> None:
                 used for other in steps[index + 1 :] for used in inputs_of(nodes[other.node], other)
             }
             assert later.isdisjoint(step.releases)
-
-
-class Centred(nn.Module):
-    """Takes the mean over the samples away, so no sample can go without the others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.first(x)
-        return self.last(y - y.mean(0, keepdim=True))
 
 
 def test_a_batch_that_cannot_be_cut_takes_full_passes(monkeypatch: pytest.MonkeyPatch) -> None:

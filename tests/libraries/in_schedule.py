@@ -39,7 +39,7 @@ class Segmentation(L.LightningModule):
         self.moved.append({n for n, old in self.before.items() if not torch.equal(old, now[n])})
 
 
-def fit(module: Segmentation, schedule: Path, *callbacks: L.Callback) -> None:
+def fit_by_schedule(module: Segmentation, schedule: Path, *callbacks: L.Callback) -> None:
     images, labels = torch.randn(4, 1, 32, 32), torch.randint(4, (4, 32, 32))
     scheduler = FinetuningScheduler(
         ft_schedule=str(schedule),
@@ -91,7 +91,7 @@ def test_the_library_thaws_in_the_plans_order(tmp_path: Path) -> None:
     keys = {site.name: f"network.{site.key}" for site in pr.sites_of(module.network)}
     output = {f"network.{e.site.key}" for e in plan.entries if e.site.is_output}
 
-    fit(module, schedule)
+    fit_by_schedule(module, schedule)
 
     assert module.moved[0] == output | {keys["W 1"]}
     assert keys["W 2"] in module.moved[1]  # thaw_epoch=1
@@ -112,7 +112,7 @@ def test_what_the_plan_freezes_stays_frozen_and_our_callback_agrees(tmp_path: Pa
         *("running_mean", "running_var", "weight", "bias"),
     }
 
-    fit(module, schedule, pr.FreezePlan(plan, mode="finetune"))
+    fit_by_schedule(module, schedule, pr.FreezePlan(plan, mode="finetune"))
 
     after = module.network.state_dict()
     assert all(torch.equal(after[key], tensor) for key, tensor in kept.items())

@@ -22,7 +22,7 @@ def monai_unet(norm: str) -> nn.Module:
     )
 
 
-def plain() -> nn.Module:
+def plain_network() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
         nn.BatchNorm2d(8),
@@ -37,7 +37,7 @@ def plain() -> nn.Module:
 CASES = {
     "MONAI UNet, batch norm": Case(lambda: monai_unet("batch"), channels=1, is_dense=True),
     "MONAI UNet, instance norm": Case(lambda: monai_unet("instance"), channels=1, is_dense=True),
-    "torch alone": Case(plain, channels=1, is_dense=True),
+    "torch alone": Case(plain_network, channels=1, is_dense=True),
 }
 
 

@@ -23,7 +23,7 @@ FORMS = [
 UPSAMPLINGS = ("bilinear", "transposed")
 
 
-def drawn(seed: int = 0, **options: Any) -> nn.Module:
+def drawn_unet(seed: int = 0, **options: Any) -> nn.Module:
     """A UNet of width 2 in evaluation mode, every tensor off its start."""
     generator = torch.Generator().manual_seed(seed)
     model = unet(**{"width": 2, **options})
@@ -40,7 +40,7 @@ def residual_unet() -> nn.Module:
     return unet(width=4, residual=True)
 
 
-def images(size: tuple[int, int] = (17, 19), channels: int = 1) -> Tensor:
+def odd_sized_images(size: tuple[int, int] = (17, 19), channels: int = 1) -> Tensor:
     return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(2))
 
 
@@ -99,9 +99,9 @@ def test_all_four_have_the_same_18_layers_under_the_same_numbers_and_names(
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_layers_run_in_the_order_of_their_numbers(form: dict[str, bool], upsampling: str) -> None:
-    model = drawn(upsampling=upsampling, **form)
+    model = drawn_unet(upsampling=upsampling, **form)
 
-    assert [s.key for s in sites_of(model, example_input=images())] == [
+    assert [s.key for s in sites_of(model, example_input=odd_sized_images())] == [
         s.key for s in sites_of(model)
     ]
 
@@ -144,7 +144,7 @@ def test_residual_and_plain_start_from_the_same_random_numbers() -> None:
 def test_the_output_has_the_size_of_the_input(form: dict[str, bool], upsampling: str) -> None:
     model = unet(2, 3, width=2, upsampling=upsampling, **form).train()  # type: ignore[arg-type]
 
-    outputs = model(images((33, 47), channels=2))
+    outputs = model(odd_sized_images((33, 47), channels=2))
     outputs.square().sum().backward()
 
     assert outputs.shape == (2, 3, 33, 47)
@@ -166,7 +166,7 @@ def test_a_short_connection_fills_up_with_zeros_and_keeps_the_first_features() -
 
 
 def test_what_is_kept_on_the_way_up_is_the_long_connection_where_there_is_one() -> None:
-    image = images()
+    image = odd_sized_images()
     model = silenced(unet(width=2, residual=True))
     # Level 1 is relu(image, 0), and comes past the levels below unblurred.
     first = F.relu(torch.cat((image, torch.zeros_like(image)), dim=1))
@@ -184,8 +184,8 @@ def test_what_is_kept_on_the_way_up_is_the_long_connection_where_there_is_one() 
 
 
 def test_a_residual_block_adds_its_input_between_the_second_norm_and_relu() -> None:
-    block = drawn(residual=True).down3
-    x = images(channels=4)
+    block = drawn_unet(residual=True).down3
+    x = odd_sized_images(channels=4)
 
     y = F.relu(block.norm1(block.conv1(x)))
     y = block.norm2(block.conv2(y)) + torch.cat((x, torch.zeros_like(x)), dim=1)
@@ -201,12 +201,12 @@ def test_a_residual_block_adds_its_input_between_the_second_norm_and_relu() -> N
 def test_without_long_connections_everything_passes_the_deepest_level(
     residual: bool, upsampling: str
 ) -> None:
-    model = drawn(residual=residual, upsampling=upsampling, long_skips=False)
-    other = drawn(residual=residual, upsampling=upsampling, long_skips=True)
+    model = drawn_unet(residual=residual, upsampling=upsampling, long_skips=False)
+    other = drawn_unet(residual=residual, upsampling=upsampling, long_skips=True)
     for net in (model, other):
         net.down5.register_forward_hook(lambda _module, _inputs, y: torch.zeros_like(y))
 
-    one, another = images()[:1], images()[1:]
+    one, another = odd_sized_images()[:1], odd_sized_images()[1:]
 
     assert torch.equal(model(one), model(another))
     assert not torch.equal(other(one), other(another))
@@ -221,10 +221,10 @@ def test_without_long_connections_everything_passes_the_deepest_level(
 def test_the_partial_engine_gives_what_full_passes_give(
     form: dict[str, bool], upsampling: str
 ) -> None:
-    target, source = (drawn(seed, upsampling=upsampling, **form).double() for seed in (0, 1))
+    target, source = (drawn_unet(seed, upsampling=upsampling, **form).double() for seed in (0, 1))
     sites = sites_of(target)
     variants = [{site.key: source.state_dict()[site.key]} for site in sites]
-    inputs = images().double()
+    inputs = odd_sized_images().double()
     engine, full = PartialEngine(target, inputs), FullEngine(target)
 
     with torch.no_grad():
@@ -239,7 +239,7 @@ def test_the_partial_engine_gives_what_full_passes_give(
 
 def test_every_tensor_of_a_plain_network_fits_a_residual_one() -> None:
     for long_skips in (True, False):
-        plain, residual = (drawn(residual=r, long_skips=long_skips) for r in (False, True))
+        plain, residual = (drawn_unet(residual=r, long_skips=long_skips) for r in (False, True))
         match = compare_sites(residual, plain)
 
         assert (len(match.sites), match.skipped) == (110, ())
@@ -247,7 +247,10 @@ def test_every_tensor_of_a_plain_network_fits_a_residual_one() -> None:
 
 @pytest.mark.parametrize("residual", [False, True])
 def test_four_kernels_do_not_fit_where_the_long_connections_differ(residual: bool) -> None:
-    target, source = drawn(residual=residual), drawn(residual=not residual, long_skips=False)
+    target, source = (
+        drawn_unet(residual=residual),
+        drawn_unet(residual=not residual, long_skips=False),
+    )
     match = compare_sites(target, source)
 
     # Width 2: 32 features come up beside 16 of the long connection, and so on.
@@ -278,13 +281,13 @@ def permuted(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
 def test_a_permuted_copy_computes_the_same_and_is_aligned_back(
     form: dict[str, bool], upsampling: str
 ) -> None:
-    target, twin = (drawn(n, width=4, upsampling=upsampling, **form).double() for n in (0, 1))
-    source = permuted(target, images().double())
+    target, twin = (drawn_unet(n, width=4, upsampling=upsampling, **form).double() for n in (0, 1))
+    source = permuted(target, odd_sized_images().double())
     twin.load_state_dict(source)
     with torch.no_grad():
-        assert_alike(twin(images().double()), target(images().double()))
+        assert_alike(twin(odd_sized_images().double()), target(odd_sized_images().double()))
 
-    alignment = align_models(target, source, images().double())
+    alignment = align_models(target, source, odd_sized_images().double())
 
     assert max(row.before.rmse for row in alignment.rows) > 0.1
     assert max(row.after.rmse for row in alignment.rows) < 1e-6
@@ -293,8 +296,11 @@ def test_a_permuted_copy_computes_the_same_and_is_aligned_back(
 
 def test_short_connections_couple_the_layers_that_share_features() -> None:
     sizes = {
-        name: {g.name: g.size for g in channel_groups(model, images()) if not g.frozen}
-        for name, model in (("plain", drawn(width=4)), ("residual", drawn(width=4, residual=True)))
+        name: {g.name: g.size for g in channel_groups(model, odd_sized_images()) if not g.frozen}
+        for name, model in (
+            ("plain", drawn_unet(width=4)),
+            ("residual", drawn_unet(width=4, residual=True)),
+        )
     }
 
     assert len(sizes["plain"]) == 18
@@ -307,9 +313,9 @@ def test_short_connections_couple_the_layers_that_share_features() -> None:
 
 
 def test_networks_of_other_long_connections_are_aligned_where_they_agree() -> None:
-    target, source = drawn(width=4), drawn(1, width=4, long_skips=False)
+    target, source = drawn_unet(width=4), drawn_unet(1, width=4, long_skips=False)
 
-    alignment = align_models(target, source, images())
+    alignment = align_models(target, source, odd_sized_images())
 
     assert "up1.convs.conv1.weight" in alignment.frozen["down5.conv2"]
     assert "(32, 64, 3, 3), so other channels" in alignment.frozen["down5.conv2"]
@@ -319,8 +325,8 @@ def test_networks_of_other_long_connections_are_aligned_where_they_agree() -> No
 @pytest.mark.parametrize("long_skips", [True, False])
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_files_tell_long_connections_and_upsampling(long_skips: bool, upsampling: str) -> None:
-    target = drawn(width=4, upsampling=upsampling, long_skips=long_skips, bias=False)
-    source = permuted(target, images())
+    target = drawn_unet(width=4, upsampling=upsampling, long_skips=long_skips, bias=False)
+    source = permuted(target, odd_sized_images())
 
     rows = align_named(target.state_dict(), {"ae": source}, network="unet", shape=(1, 17, 19))
 
@@ -329,7 +335,7 @@ def test_files_tell_long_connections_and_upsampling(long_skips: bool, upsampling
 
 
 def test_files_do_not_tell_short_connections_a_factory_does() -> None:
-    target, source = (drawn(seed, width=4, residual=True) for seed in (0, 1))
+    target, source = (drawn_unet(seed, width=4, residual=True) for seed in (0, 1))
     names = ("unet", f"{__name__}:residual_unet")
 
     plain, residual = (
@@ -343,5 +349,5 @@ def test_files_do_not_tell_short_connections_a_factory_does() -> None:
         return sum(row["rmse_after"] for row in rows if row["kind"] == "W")
 
     assert kernels(plain) < kernels(residual)
-    rows = align_models(target, source, images()).frame().to_dict("records")
+    rows = align_models(target, source, odd_sized_images()).frame().to_dict("records")
     assert residual == rows

@@ -145,7 +145,7 @@ RANKED = {"A2": 0.1, "B1": 0.9, "B2": 0.5}
 """A2 is the nearest, B1 the farthest."""
 
 
-def trained(
+def trained_scores(
     a2: Sequence[Drop] = (0.8,) * 3,
     b1: Sequence[Drop] = (0.5,) * 3,
     b2: Sequence[Drop] = (0.7,) * 3,
@@ -159,14 +159,14 @@ def trained(
 
 
 def but(strategy: str, source: str, dice: Sequence[Drop]) -> list[TransferScore]:
-    kept = [s for s in trained() if (s.source, s.strategy) != (source, strategy)]
+    kept = [s for s in trained_scores() if (s.source, s.strategy) != (source, strategy)]
     return kept + transfer_scores({(source, strategy): dice})
 
 
 def each_has_its_rival() -> list[TransferScore]:
     """B1 is better than A2 when trained along, B2 when frozen."""
     better = {("B1", "plan-finetune"): (0.9,) * 3, ("B2", "plan-freeze"): (0.9,) * 3}
-    kept = [s for s in trained() if (s.source, s.strategy) not in better]
+    kept = [s for s in trained_scores() if (s.source, s.strategy) not in better]
     return kept + transfer_scores(better)
 
 
@@ -177,23 +177,23 @@ WAVERING_DICE = tuple(0.6 + drop for drop in WAVERING)
 @pytest.mark.parametrize(
     ("transfer", "expected"),
     [
-        (trained(), "holds"),
+        (trained_scores(), "holds"),
         # Of B1 and B2 either may be the better one.
-        (trained(b1=(0.85,) * 3), "does not hold"),
-        (trained(b2=(0.85,) * 3), "does not hold"),
+        (trained_scores(b1=(0.85,) * 3), "does not hold"),
+        (trained_scores(b2=(0.85,) * 3), "does not hold"),
         # As good is neither better nor worse.
-        (trained(a2=(0.7,) * 3), "cannot tell"),
-        (trained(b2=[WAVERING_DICE] * 3, a2=(0.72,) * 3), "cannot tell"),
+        (trained_scores(a2=(0.7,) * 3), "cannot tell"),
+        (trained_scores(b2=[WAVERING_DICE] * 3, a2=(0.72,) * 3), "cannot tell"),
         # It takes both strategies to hold, and the same rival in both not to.
         (but("plan-freeze", "A2", (0.6,) * 3), "cannot tell"),
         (but("plan-finetune", "A2", (0.6,) * 3), "cannot tell"),
         (each_has_its_rival(), "cannot tell"),
         # Better on the whole, but not in every repetition; worse, likewise.
-        (trained(a2=(0.9, 0.9, 0.69)), "cannot tell"),
-        (trained(a2=(0.71, 0.5, 0.5)), "cannot tell"),
+        (trained_scores(a2=(0.9, 0.9, 0.69)), "cannot tell"),
+        (trained_scores(a2=(0.71, 0.5, 0.5)), "cannot tell"),
         # Two repetitions do not say what chance in training does.
-        (trained((0.8,) * 2, (0.5,) * 2, (0.7,) * 2), "cannot tell"),
-        (trained((0.6,) * 2, (0.5,) * 2, (0.7,) * 2), "cannot tell"),
+        (trained_scores((0.8,) * 2, (0.5,) * 2, (0.7,) * 2), "cannot tell"),
+        (trained_scores((0.6,) * 2, (0.5,) * 2, (0.7,) * 2), "cannot tell"),
     ],
 )
 def test_c9_asks_for_the_best_transfer_from_the_nearest(
@@ -203,18 +203,18 @@ def test_c9_asks_for_the_best_transfer_from_the_nearest(
 
 
 def test_c9_cannot_tell_where_none_is_the_nearest() -> None:
-    close = arm_of({**RANKED, "B2": wavering_around(0.11)}, transfer=trained())
+    close = arm_of({**RANKED, "B2": wavering_around(0.11)}, transfer=trained_scores())
 
     assert finding("C9", close).outcome == "cannot tell"
     assert "nearer" in finding("C9", close).reason
-    equal = arm_of({**RANKED, "B2": 0.1}, transfer=trained(a2=(0.5,) * 3))
+    equal = arm_of({**RANKED, "B2": 0.1}, transfer=trained_scores(a2=(0.5,) * 3))
     assert finding("C9", equal).reason == ("the layers do not say that A2 is nearer than B2 by 5%")
-    hardly = arm_of({**RANKED, "B2": 0.104}, transfer=trained())
+    hardly = arm_of({**RANKED, "B2": 0.104}, transfer=trained_scores())
     assert outcome("C9", hardly) == "cannot tell"
 
 
 def test_c9_gives_the_numbers_of_the_farthest_against_nothing() -> None:
-    found = finding("C9", arm_of(RANKED, transfer=trained()))
+    found = finding("C9", arm_of(RANKED, transfer=trained_scores()))
 
     assert found.numbers == (
         "median RMSE A2 0.1, B2 0.5, B1 0.9; "
@@ -226,20 +226,20 @@ def test_c9_gives_the_numbers_of_the_farthest_against_nothing() -> None:
         "plan-finetune: Dice of B1 (largest RMSE) minus nothing loaded -0.100 [-0.100, -0.100]; "
         "plan-freeze: Dice of B1 (largest RMSE) minus nothing loaded -0.100 [-0.100, -0.100]"
     )
-    without = [score for score in trained() if score.source]
+    without = [score for score in trained_scores() if score.source]
     assert finding("C9", arm_of(RANKED, transfer=without)).numbers.endswith(
         "plan-freeze: Dice of B1 (largest RMSE) minus nothing loaded not known"
     )
 
 
 def test_c9_takes_the_smallest_number_of_subjects() -> None:
-    reversed_ = [replace(s, num_subjects=50, score=1 - s.score) for s in trained()]
+    reversed_ = [replace(s, num_subjects=50, score=1 - s.score) for s in trained_scores()]
 
-    assert outcome("C9", arm_of(RANKED, transfer=[*reversed_, *trained()])) == "holds"
+    assert outcome("C9", arm_of(RANKED, transfer=[*reversed_, *trained_scores()])) == "holds"
 
 
 def test_c9_leaves_out_the_background_and_what_does_not_count() -> None:
-    seven = trained(*([[dice] * 7] * 3 for dice in (0.8, 0.5, 0.7, 0.6)))
+    seven = trained_scores(*([[dice] * 7] * 3 for dice in (0.8, 0.5, 0.7, 0.6)))
     background = [replace(s, score=0.0) if s.label == "0" else s for s in seven]
     absent = [
         replace(s, score=float("nan")) if (s.source, s.subject) == ("A2", "p0") else s
@@ -253,8 +253,8 @@ def test_c9_leaves_out_the_background_and_what_does_not_count() -> None:
 
 
 def test_c9_cannot_tell_with_few_subjects_or_repetitions() -> None:
-    five = [s for s in trained() if s.subject != "p0"]
-    two = [s for s in trained() if s.seed < 2]
+    five = [s for s in trained_scores() if s.subject != "p0"]
+    two = [s for s in trained_scores() if s.seed < 2]
 
     assert finding("C9", arm_of(RANKED, transfer=five)).reason == (
         "plan-finetune: A2 and B2: 5 subjects were scored, expected 6 or more for an interval "
@@ -287,7 +287,7 @@ def test_c9_is_paired_by_subject_and_repetition() -> None:
     spread = [0.0, 0.2, 0.4, 0.6, 0.8, 0.9]
     lower = [[d / 2 for d in spread], spread, spread]
     higher = [[d + 0.01 for d in repetition] for repetition in lower]
-    transfer = trained(
+    transfer = trained_scores(
         a2=higher, b2=lower, b1=[[d - 0.01 for d in repetition] for repetition in lower]
     )
 
@@ -298,7 +298,7 @@ def test_c9_is_paired_by_subject_and_repetition() -> None:
 
 
 def test_c9_takes_the_relative_rmse_where_that_is_the_condition() -> None:
-    arm = arm_of(RANKED, relative={"A2": 0.9, "B1": 0.5, "B2": 0.1}, transfer=trained())
+    arm = arm_of(RANKED, relative={"A2": 0.9, "B1": 0.5, "B2": 0.1}, transfer=trained_scores())
 
     assert outcome("C9", arm) == "holds"
     assert outcome("C9", arm, under="shared_relative") == "does not hold"
@@ -309,7 +309,7 @@ def test_c9_takes_the_relative_rmse_where_that_is_the_condition() -> None:
 
 
 def test_c9_cannot_tell_without_two_sources_that_were_transferred() -> None:
-    one_way = [s for s in trained() if s.source == "A2" or s.strategy != "plan-freeze"]
+    one_way = [s for s in trained_scores() if s.source == "A2" or s.strategy != "plan-freeze"]
 
     assert finding("C9").reason == "the arm pspnet, shared start, has not run"
     assert finding("C9", arm_of(RANKED)).reason == "the arm pspnet-shared has no transfer"
@@ -317,6 +317,6 @@ def test_c9_cannot_tell_without_two_sources_that_were_transferred() -> None:
         "the arm pspnet-shared has transfers by plan-finetune and plan-freeze from ['A2']: "
         "expected 2 sources or more"
     )
-    assert finding("C9", arm_of({"A2": 0.1, "B1": 0.9}, transfer=trained())).reason == (
+    assert finding("C9", arm_of({"A2": 0.1, "B1": 0.9}, transfer=trained_scores())).reason == (
         "the arm pspnet-shared has no RMSE between the kernels of target and B2"
     )

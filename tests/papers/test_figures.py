@@ -27,12 +27,12 @@ from samples.paper_figures import (
     ROLES,
     TRANSFER,
     biased_arm,
-    made_up_arm,
     made_up_evidence,
     made_up_sites,
-    made_up_sweep,
-    pair,
-    transfer_scores,
+    pair_distances,
+    paper_arm,
+    paper_scores,
+    paper_sweep,
 )
 
 NUMBERS = [f"figure-{number:02d}" for number in range(3, 15)]
@@ -97,7 +97,7 @@ def test_pspnets_biases_are_of_the_arm_that_has_them_all(figures: FigureFrames) 
         arms = figures.frames[name].groupby("kind")["arm"].unique()
         assert (arms["W"], arms["B"]) == (["pspnet-shared"], ["pspnet-bias"])
         # Without that arm only the last layer has one, and the output layer.
-        alone = frame_of(name, made_up_arm("pspnet")).query("kind == 'B'")
+        alone = frame_of(name, paper_arm("pspnet")).query("kind == 'B'")
         assert set(alone["layer"]) == {4, 5}
         assert set(alone["arm"]) == {"pspnet-shared"}
 
@@ -123,7 +123,7 @@ def test_figure_5_holds_shifts_and_scales_by_layer(figures: FigureFrames) -> Non
 
 def test_a_number_that_the_store_could_not_hold_is_no_number() -> None:
     row = {"layer": 1, "mrm": 1.0, "mrv": 1.0, "mrw": None, "mrw_median": 1.0, "mrb": 1.0}
-    frame = frame_of("figure-05", made_up_arm(batchnorms={"A2": [row]}))
+    frame = frame_of("figure-05", paper_arm(batchnorms={"A2": [row]}))
 
     assert frame.set_index("quantity")["value"].isna().to_dict() == {
         "MRM": False,
@@ -136,7 +136,7 @@ def test_a_number_that_the_store_could_not_hold_is_no_number() -> None:
 
 def test_figure_6_holds_the_first_source_alone_whichever_way_round() -> None:
     sites = made_up_sites(2, biased=True)
-    arm = made_up_arm(distances=pair("A2", "target", sites, lambda site: site.layer / 8))
+    arm = paper_arm(distances=pair_distances("A2", "target", sites, lambda site: site.layer / 8))
 
     frame = frame_of("figure-06", arm)
 
@@ -169,7 +169,7 @@ def test_models_are_told_apart_whatever_stands_in_for_the_papers_data() -> None:
         "D1": Role("acdc", "acdc", "segmentation"),
     }
 
-    assert model_words(made_up_arm(roles=roles)) == {
+    assert model_words(paper_arm(roles=roles)) == {
         "target": "here segmentation",
         "A2": "phantom autoencoder",
         "B1": "there segmentation (B1)",
@@ -202,15 +202,15 @@ def test_figure_14_compares_what_reuses_c1_with_the_same_model(figures: FigureFr
 
 def test_the_numbers_of_subjects_are_those_of_the_run() -> None:
     sites = made_up_sites(2, biased=True)
-    scores = transfer_scores({(s, plan, 8): [[1.0] * 4] for s, plan, n in TRANSFER if n == 10})
+    scores = paper_scores({(s, plan, 8): [[1.0] * 4] for s, plan, n in TRANSFER if n == 10})
     ideal = "plan-finetune-B2-8"
     distances = [
         row
         for name in ("scratch-8", "plan-freeze-B2-8")
-        for row in pair(ideal, name, sites, lambda site: 0.5)
+        for row in pair_distances(ideal, name, sites, lambda site: 0.5)
     ]
 
-    frame = frame_of("figure-13", made_up_arm("pspnet", transfer=scores, distances=distances))
+    frame = frame_of("figure-13", paper_arm("pspnet", transfer=scores, distances=distances))
 
     assert list(dict.fromkeys(frame["label"])) == ["n8", "f8"]
 
@@ -218,14 +218,14 @@ def test_the_numbers_of_subjects_are_those_of_the_run() -> None:
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_figure_without_its_arm_is_missing_with_the_reason(name: str) -> None:
     unet = name < "figure-07"
-    other = made_up_arm("pspnet" if unet else "unet")
+    other = paper_arm("pspnet" if unet else "unet")
     network = "unet" if unet else "pspnet"
 
     assert reason(name, other) == f"the arm {network}, shared start, has not run"
 
 
 def test_a_training_that_was_left_out_has_no_curve() -> None:
-    arm = made_up_arm("pspnet")
+    arm = paper_arm("pspnet")
     kept = tuple(score for score in arm.transfer if score.strategy != "plan-freeze")
 
     frame = frame_of("figure-13", replace(arm, transfer=kept))
@@ -235,7 +235,7 @@ def test_a_training_that_was_left_out_has_no_curve() -> None:
 
 def test_a_figure_without_its_models_is_missing_with_the_reason() -> None:
     fewer = {name: role for name, role in ROLES.items() if name != "C1"}
-    arm = made_up_arm("pspnet")
+    arm = paper_arm("pspnet")
     kept = [d for d in arm.distances if "scratch-10" not in (d.first, d.second)]
 
     assert reason("figure-12", replace(arm, roles=fewer)).endswith("has no model C1")
@@ -251,14 +251,14 @@ def test_a_figure_without_its_models_is_missing_with_the_reason() -> None:
     assert reason("figure-07", replace(arm, sweeps={})).endswith("no sweep of its first source")
     assert "compared no BatchNorm" in reason("figure-09", replace(arm, batchnorms={}))
     kernels = [site for site in made_up_sites(3, biased=False) if site.kind == "W"]
-    sweeps = {"A2": made_up_sweep(kernels)}
+    sweeps = {"A2": paper_sweep(kernels)}
     assert reason("figure-07", replace(arm, sweeps=sweeps)).endswith(
         "has no single swap of RB, RM, RV, RW"
     )
 
 
 def test_independent_starts_are_figures_of_their_own_where_they_were_run() -> None:
-    evidence = made_up_evidence(made_up_arm(), made_up_arm(start="independent"))
+    evidence = made_up_evidence(paper_arm(), paper_arm(start="independent"))
 
     found = figure_frames(evidence)
 
@@ -307,7 +307,7 @@ def test_layers_are_whole_numbers_from_1_and_axes_are_named(
 
 
 def test_many_layers_have_every_second_number() -> None:
-    arm = made_up_arm(num_layers=25)
+    arm = paper_arm(num_layers=25)
 
     assert list(draw(frame_of("figure-06", arm)).axes[0].get_xticks()) == list(range(1, 26, 2))
 
@@ -367,7 +367,7 @@ def test_a_kind_that_no_layer_has_is_said_to_be_none(figures: FigureFrames) -> N
 
 def test_the_title_says_which_start_is_the_papers(figures: FigureFrames) -> None:
     started = {
-        (network, start): title_of(frame_of(name, made_up_arm(network, start)))
+        (network, start): title_of(frame_of(name, paper_arm(network, start)))
         for network, name in (("unet", "figure-03"), ("pspnet", "figure-07"))
         for start, name in (("shared", name), ("independent", f"{name}-independent"))
     }
@@ -401,8 +401,8 @@ def test_a_figure_is_the_same_when_drawn_from_its_csv(
 
 def test_names_stay_text_whatever_they_look_like(tmp_path: Path) -> None:
     names = ("NA", "1", "$\\frac$", '<script>alert("x")</script>')
-    sweep = replace(made_up_sweep(made_up_sites(2, biased=True)), classes=names)
-    frame = frame_of("figure-04", made_up_arm(sweeps={"A2": sweep}))
+    sweep = replace(paper_sweep(made_up_sites(2, biased=True)), classes=names)
+    frame = frame_of("figure-04", paper_arm(sweeps={"A2": sweep}))
     path = tmp_path / "figure-04.csv"
     frame.to_csv(path, index=False)
 
@@ -499,8 +499,8 @@ def test_drawing_leaves_nothing_behind(figures: FigureFrames) -> None:
 @pytest.mark.slow
 def test_at_full_depth_every_drawing_is_small() -> None:
     arms = (
-        made_up_arm(num_layers=18),
-        made_up_arm("pspnet", num_layers=25),
+        paper_arm(num_layers=18),
+        paper_arm("pspnet", num_layers=25),
         biased_arm(num_layers=25),
     )
 

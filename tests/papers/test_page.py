@@ -19,10 +19,10 @@ from paramreuse.papers.page.content import shown_table, shown_value
 from paramreuse.papers.page.writing import write_results
 from samples.paper_figures import (
     biased_arm,
-    made_up_arm,
     made_up_evidence,
     made_up_sites,
-    made_up_sweep,
+    paper_arm,
+    paper_sweep,
 )
 
 CLAIMS = [
@@ -57,36 +57,36 @@ class Reader(HTMLParser):
 
 def small_evidence(name: str = "papers") -> Evidence:
     """Evidence for figure 5 alone, which is quickly drawn."""
-    arm = made_up_arm(num_layers=2, sweeps={}, distances=())
+    arm = paper_arm(num_layers=2, sweeps={}, distances=())
     return replace(made_up_evidence(arm), name=name)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("results")
     arm = path / "arms" / "unet-shared"
     arm.mkdir(parents=True)
     (arm / "report.html").touch()
     evidence = made_up_evidence(
-        made_up_arm(num_layers=2), biased_arm(sweeps={}, distances=(), batchnorms={})
+        paper_arm(num_layers=2), biased_arm(sweeps={}, distances=(), batchnorms={})
     )
     write_results(evidence, path, CLAIMS, NUMBERS, provenance={"seed": 3, "command": "run it"})
     return path
 
 
 @pytest.fixture(scope="module")
-def page(folder: Path) -> Reader:
-    return Reader((folder / "results.html").read_text(encoding="utf-8"))
+def page(results_folder: Path) -> Reader:
+    return Reader((results_folder / "results.html").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def markdown(folder: Path) -> str:
-    return (folder / "results.md").read_text(encoding="utf-8")
+def markdown(results_folder: Path) -> str:
+    return (results_folder / "results.md").read_text(encoding="utf-8")
 
 
-def test_every_figure_and_table_is_a_file(folder: Path) -> None:
-    tables = {path.name for path in (folder / "tables").iterdir()}
-    figures = {path.name for path in (folder / "figures").iterdir()}
+def test_every_figure_and_table_is_a_file(results_folder: Path) -> None:
+    tables = {path.name for path in (results_folder / "tables").iterdir()}
+    figures = {path.name for path in (results_folder / "figures").iterdir()}
 
     assert tables == {
         *("arms.csv", "claims.csv", "rules.csv", "claim-numbers.csv", "table-1.csv"),
@@ -111,12 +111,12 @@ def test_the_whole_protocol_has_every_figure_and_table(tmp_path: Path) -> None:
     assert max(Counter(ids).values()) == 1
 
 
-def test_a_figure_is_drawn_again_from_the_file_beside_it(folder: Path) -> None:
-    drawn = (folder / "figures" / "figure-05.svg").read_text(encoding="utf-8")
+def test_a_figure_is_drawn_again_from_the_file_beside_it(results_folder: Path) -> None:
+    drawn = (results_folder / "figures" / "figure-05.svg").read_text(encoding="utf-8")
 
-    assert svg_text(redraw(folder / "figures" / "figure-05.csv"), "f05") == drawn
+    assert svg_text(redraw(results_folder / "figures" / "figure-05.csv"), "f05") == drawn
     # The same drawing stands in the page.
-    assert drawn.strip() in (folder / "results.html").read_text(encoding="utf-8")
+    assert drawn.strip() in (results_folder / "results.html").read_text(encoding="utf-8")
 
 
 def test_both_pages_tell_how_the_results_came_about(page: Reader, markdown: str) -> None:
@@ -126,14 +126,14 @@ def test_both_pages_tell_how_the_results_came_about(page: Reader, markdown: str)
 
 
 def test_numbers_are_the_same_in_both_pages_and_the_file(
-    folder: Path, page: Reader, markdown: str
+    results_folder: Path, page: Reader, markdown: str
 ) -> None:
     row = ["unet-shared", "shared", "LV", "0.900", "0.900", "0.900", "0.920"]
 
     assert f"| {' | '.join(row)} |" in markdown
     place = page.cells.index("LV")
     assert page.cells[place - 2 : place + 5] == row
-    written = pd.read_csv(folder / "tables" / "table-1.csv").query("`class` == 'LV'")
+    written = pd.read_csv(results_folder / "tables" / "table-1.csv").query("`class` == 'LV'")
     assert written[["dice", "paper"]].to_numpy().tolist() == [[0.9, 0.92]]
 
 
@@ -152,7 +152,9 @@ def test_shares_after_recalibration_are_told_to_be_without_a_control(markdown: s
     assert "recalibrated share" not in markdown
 
 
-def test_links_lead_to_files_that_are_there(folder: Path, page: Reader, markdown: str) -> None:
+def test_links_lead_to_files_that_are_there(
+    results_folder: Path, page: Reader, markdown: str
+) -> None:
     in_page = [to for to in page.values("href") if not to.startswith(("#", "data:"))]
     in_markdown = re.findall(r"\]\(([^)]*)\)", markdown)
 
@@ -160,7 +162,7 @@ def test_links_lead_to_files_that_are_there(folder: Path, page: Reader, markdown
     assert "arms/unet-shared/report.html" in in_markdown
     # This arm has no report of its own.
     assert "pspnet-bias/report.html" not in markdown
-    assert all((folder / to).is_file() for to in (*in_page, *in_markdown))
+    assert all((results_folder / to).is_file() for to in (*in_page, *in_markdown))
 
 
 def test_what_is_missing_is_named_with_the_reason(page: Reader, markdown: str) -> None:
@@ -169,8 +171,8 @@ def test_what_is_missing_is_named_with_the_reason(page: Reader, markdown: str) -
     assert "missing" in page.values("id")
 
 
-def test_the_page_needs_no_script_and_no_address(folder: Path, page: Reader) -> None:
-    text = (folder / "results.html").read_text(encoding="utf-8")
+def test_the_page_needs_no_script_and_no_address(results_folder: Path, page: Reader) -> None:
+    text = (results_folder / "results.html").read_text(encoding="utf-8")
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
     assert style is not None
 
@@ -188,7 +190,7 @@ def test_the_page_needs_no_script_and_no_address(folder: Path, page: Reader) -> 
 def test_no_name_breaks_out_of_the_page(tmp_path: Path) -> None:
     evil = Role(EVIL, EVIL, EVIL)
     classes = ("background", EVIL, "LV")
-    sweep = made_up_sweep(made_up_sites(2, biased=True))
+    sweep = paper_sweep(made_up_sites(2, biased=True))
     odd = replace(
         sweep,
         classes=classes,
@@ -196,7 +198,7 @@ def test_no_name_breaks_out_of_the_page(tmp_path: Path) -> None:
         baseline=sweep.baseline[:, :3],
         scores={name: scores[:, :3] for name, scores in sweep.scores.items()},
     )
-    arm = made_up_arm(
+    arm = paper_arm(
         num_layers=2, name=EVIL, sweeps={"A2": odd}, distances=(), roles={"target": evil}
     )
     evidence = Evidence(EVIL, EVIL, (arm,))

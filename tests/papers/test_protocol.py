@@ -23,6 +23,7 @@ from paramreuse.study.arms import Arms, Running, holds_arms, read_study_or_arms,
 from paramreuse.study.config import Study
 from paramreuse.study.run import STAGES
 from paramreuse.study.run_folder import read_run
+from samples.listening import Listener
 from samples.studies import PHANTOM, trained_content, write_study
 
 ARMS = {
@@ -33,7 +34,7 @@ ARMS = {
 }
 
 
-def written(folder: Path, **more: Any) -> Path:
+def write_two_arms(folder: Path, **more: Any) -> Path:
     content: dict[str, Any] = {
         "name": "two",
         "network": {"name": "unet", "width": 2},
@@ -84,26 +85,11 @@ def read_by_root(root: str, **options: Any) -> ImageSet:
     return read_phantom(seed=int(Path(root).name), **options)
 
 
-class Listener:
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def say(self, stage: str, line: str) -> None:
-        self.lines.append((stage, line))
-
-    def progress(self, label: str) -> Any:
-        from paramreuse.study.talk import Silent
-
-        return Silent().progress(label)
-
-
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a protocol of two tiny arms."""
     folder = tmp_path_factory.mktemp("protocol")
-    protocol = arms_of(written(folder), "first")
+    protocol = arms_of(write_two_arms(folder), "first")
     return run_all(protocol, folder / "out")
 
 
@@ -165,18 +151,18 @@ def test_distances_are_those_of_the_files(ran: Path) -> None:
 @pytest.mark.slow
 def test_a_finished_protocol_is_not_run_again(ran: Path, tmp_path: Path) -> None:
     listener = Listener()
-    protocol = arms_of(written(tmp_path), "first")
+    protocol = arms_of(write_two_arms(tmp_path), "first")
 
     run_all(protocol, ran, talk=listener)
 
-    trained = [line for stage, line in listener.lines if stage == "train"]
+    trained = [line for stage, line in listener.said if stage == "train"]
     assert len(trained) == 2
     assert all(line.endswith("(finished before)") for line in trained)
 
 
 @pytest.mark.slow
 def test_the_folder_of_another_profile_is_refused(ran: Path, tmp_path: Path) -> None:
-    protocol = arms_of(written(tmp_path), "second")
+    protocol = arms_of(write_two_arms(tmp_path), "second")
 
     with pytest.raises(StudyError, match=r"with the profile 'first', not 'two' with 'second'"):
         run_all(protocol, ran)
@@ -184,7 +170,7 @@ def test_the_folder_of_another_profile_is_refused(ran: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_json_of_a_protocol(ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = written(tmp_path)
+    study = write_two_arms(tmp_path)
 
     with pytest.raises(SystemExit) as ended:
         main(["run", str(study), "--profile", "first", "--out", str(ran), "--json", "--quiet"])
@@ -198,7 +184,7 @@ def test_json_of_a_protocol(ran: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_arms_can_be_shared_out(tmp_path: Path) -> None:
-    protocol = arms_of(written(tmp_path), "first")
+    protocol = arms_of(write_two_arms(tmp_path), "first")
     out = tmp_path / "out"
 
     run_all(protocol, out, only=["unet-independent"], until="data")
@@ -214,7 +200,7 @@ def test_arms_can_be_shared_out(tmp_path: Path) -> None:
 def test_arms_with_the_same_images_read_them_once(tmp_path: Path) -> None:
     noted = PHANTOM | {"reader": f"{__name__}:read_and_note", "root": str(tmp_path)}
     other = {"data": {"A": {"size": [24, 24]}}}
-    study = written(tmp_path, data={"A": noted}, arms={**ARMS, "other-size": other})
+    study = write_two_arms(tmp_path, data={"A": noted}, arms={**ARMS, "other-size": other})
     READ.clear()
 
     run_all(arms_of(study, "first"), tmp_path / "out", until="data")
@@ -225,7 +211,7 @@ def test_arms_with_the_same_images_read_them_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_images_that_no_model_sees_may_differ(tmp_path: Path) -> None:
     noted = PHANTOM | {"reader": f"{__name__}:read_by_root", "root": str(tmp_path / "3")}
-    study = written(tmp_path, data={"A": PHANTOM, "unused": noted})
+    study = write_two_arms(tmp_path, data={"A": PHANTOM, "unused": noted})
     out = tmp_path / "out"
     for arm, root in (("unet-shared", "3"), ("unet-independent", "4")):
         roots = {"unused": str(tmp_path / root)}
@@ -246,13 +232,13 @@ def test_an_interrupted_arm_can_be_reported(
     out = tmp_path / "out"
 
     with pytest.raises(KeyboardInterrupt):
-        run_all(arms_of(written(tmp_path), "first"), out)
+        run_all(arms_of(write_two_arms(tmp_path), "first"), out)
 
     assert arms_outcome(out)["arms"] == ["unet-shared"]
 
 
 def test_a_refused_study_leaves_no_folder(tmp_path: Path) -> None:
-    study = written(tmp_path, data={"A": PHANTOM | {"train": 99}})
+    study = write_two_arms(tmp_path, data={"A": PHANTOM | {"train": 99}})
 
     with pytest.raises(DataError, match=r"data\.A"):
         run_all(arms_of(study, "first"), tmp_path / "out")
@@ -267,7 +253,7 @@ def test_a_folder_of_arms_is_no_run_folder_and_says_where_they_are(ran: Path) ->
 
 
 def test_an_unknown_arm_is_named(tmp_path: Path) -> None:
-    protocol = arms_of(written(tmp_path), "first")
+    protocol = arms_of(write_two_arms(tmp_path), "first")
 
     with pytest.raises(StudyError, match=r"unknown arm 'u-net': expected some of \['unet-shared'"):
         run_all(protocol, tmp_path / "out", only=["u-net"])
@@ -275,7 +261,7 @@ def test_an_unknown_arm_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
-    protocol = arms_of(written(tmp_path), "first")
+    protocol = arms_of(write_two_arms(tmp_path), "first")
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
@@ -305,9 +291,9 @@ def test_a_damaged_list_of_arms_is_no_traceback(tmp_path: Path, arms: object) ->
 @pytest.mark.slow
 def test_arms_of_two_files_are_not_mixed(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = arms_of(written(tmp_path), "first")
+    first = arms_of(write_two_arms(tmp_path), "first")
     run_all(first, out, only=["unet-shared"], until="data")
-    other = arms_of(written(tmp_path, seed=9), "first")
+    other = arms_of(write_two_arms(tmp_path, seed=9), "first")
 
     with pytest.raises(StudyError, match="was begun with another arm 'unet-shared'"):
         run_all(other, out, only=["unet-independent"], until="data")
@@ -318,7 +304,7 @@ def test_arms_of_two_files_are_not_mixed(tmp_path: Path) -> None:
 def test_arms_that_saw_other_images_are_not_compared(tmp_path: Path) -> None:
     # The root is no part of what a folder is made for, so that data may move.
     noted = PHANTOM | {"reader": f"{__name__}:read_by_root", "root": str(tmp_path / "3")}
-    study = written(tmp_path, data={"A": noted})
+    study = write_two_arms(tmp_path, data={"A": noted})
     out = tmp_path / "out"
     for arm, root in (("unet-shared", "3"), ("unet-independent", "4")):
         protocol = arms_of(study, "first", roots={"A": str(tmp_path / root)})

@@ -17,12 +17,12 @@ from paramreuse.sweep.outcomes import Sweep
 from samples.paper_figures import (
     TRANSFER,
     biased_arm,
-    made_up_arm,
     made_up_evidence,
     made_up_sites,
-    made_up_sweep,
-    pair,
-    transfer_scores,
+    pair_distances,
+    paper_arm,
+    paper_scores,
+    paper_sweep,
 )
 
 
@@ -60,10 +60,10 @@ def test_table_1_holds_the_targets_dice_beside_the_papers() -> None:
 
 
 def test_a_class_is_averaged_over_the_subjects_that_have_it() -> None:
-    sweep = made_up_sweep(made_up_sites(2, biased=True))
+    sweep = paper_sweep(made_up_sites(2, biased=True))
     baseline = sweep.baseline.copy()
     baseline[:, 1] = [0.2, 0.6, np.nan, 0.7]
-    arm = made_up_arm(sweeps={"A2": replace(sweep, baseline=baseline)})
+    arm = paper_arm(sweeps={"A2": replace(sweep, baseline=baseline)})
 
     rv = row_of(table("table-1", arm), **{"class": "RV"})
     mean = row_of(table("table-1", arm), **{"class": "mean"})
@@ -86,13 +86,13 @@ def test_table_2_holds_both_pspnets() -> None:
 
 
 def test_both_starts_are_told_apart() -> None:
-    frame = table("table-1", made_up_arm(), made_up_arm(start="independent"))
+    frame = table("table-1", paper_arm(), paper_arm(start="independent"))
 
     assert frame["start"].tolist() == ["shared"] * 5 + ["independent"] * 5
 
 
 def test_other_classes_than_four_have_no_number_of_the_papers_beside_them() -> None:
-    sweep = made_up_sweep(made_up_sites(2, biased=True))
+    sweep = paper_sweep(made_up_sites(2, biased=True))
     fewer = replace(
         sweep,
         classes=("background", "LV"),
@@ -101,7 +101,7 @@ def test_other_classes_than_four_have_no_number_of_the_papers_beside_them() -> N
         scores={name: scores[:, :2] for name, scores in sweep.scores.items()},
     )
 
-    assert table("table-1", made_up_arm(sweeps={"A2": fewer}))["paper"].isna().all()
+    assert table("table-1", paper_arm(sweeps={"A2": fewer}))["paper"].isna().all()
 
 
 # --- table 3 ------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_a_subject_without_a_class_counts_for_the_others() -> None:
         for label, score in zip(("background", "RV", "myocardium", "LV"), values, strict=True)
     ]
 
-    row = row_of(table("table-3", made_up_arm("pspnet", transfer=scores)))
+    row = row_of(table("table-3", paper_arm("pspnet", transfer=scores)))
 
     assert [row[name] for name in ("RV", "myocardium", "LV")] == pytest.approx([0.3, 0.8, 0.6])
     assert row["mean"] == pytest.approx((1.0 + 0.3 + 0.8 + 0.6) / 4)
@@ -176,18 +176,18 @@ def test_the_papers_numbers_agree_with_their_means() -> None:
 def test_the_fewest_subjects_stand_beside_10_and_the_most_beside_50(
     sizes: tuple[int, ...], beside: dict[int, object]
 ) -> None:
-    scores = transfer_scores({("", "scratch", size): [[1.0] * 4] for size in sizes})
+    scores = paper_scores({("", "scratch", size): [[1.0] * 4] for size in sizes})
 
-    frame = table("table-3", made_up_arm("pspnet", transfer=scores))
+    frame = table("table-3", paper_arm("pspnet", transfer=scores))
 
     assert dict(zip(frame["subjects"], frame["paper_subjects"], strict=True)) == beside
 
 
 def test_what_the_papers_did_not_run_has_no_number_beside_it() -> None:
-    scores = transfer_scores({("A2", "full", 10): [[1.0] * 4], ("", "scratch", 10): [[1.0] * 4]})
+    scores = paper_scores({("A2", "full", 10): [[1.0] * 4], ("", "scratch", 10): [[1.0] * 4]})
 
-    pspnet = table("table-3", made_up_arm("pspnet", transfer=scores))
-    unet = table("table-3", made_up_arm(transfer=scores))
+    pspnet = table("table-3", paper_arm("pspnet", transfer=scores))
+    unet = table("table-3", paper_arm(transfer=scores))
 
     assert pspnet["paper_mean"].isna().tolist() == [True, False]
     assert unet["paper_mean"].isna().all()
@@ -197,7 +197,7 @@ def test_what_the_papers_did_not_run_has_no_number_beside_it() -> None:
 
 
 def test_shares_count_the_layers_of_each_kind_without_the_output() -> None:
-    frame = table("shares", made_up_arm())
+    frame = table("shares", paper_arm())
 
     kernels = row_of(frame, kind="W")
     # Of four kernels the second and fourth cost 0.01; the fifth is the output layer's.
@@ -211,10 +211,10 @@ def test_shares_count_the_layers_of_each_kind_without_the_output() -> None:
 def test_shares_tell_the_papers_rule_from_ours_and_from_recalibration() -> None:
     sites = made_up_sites(4, biased=True)
     # A control that costs nothing passes as well: any kernel would do.
-    anything = made_up_sweep(sites, lambda site, replacement: 0.0)
+    anything = paper_sweep(sites, lambda site, replacement: 0.0)
     kernels = [site for site in sites if site.kind == "W"]
-    again = made_up_sweep(kernels, lambda site, replacement: 0.0 if site.layer < 4 else 0.3)
-    arm = made_up_arm(sweeps={"A2": anything}, recalibrated={"A2": source_alone(again)})
+    again = paper_sweep(kernels, lambda site, replacement: 0.0 if site.layer < 4 else 0.3)
+    arm = paper_arm(sweeps={"A2": anything}, recalibrated={"A2": source_alone(again)})
 
     row = row_of(table("shares", arm), kind="W")
 
@@ -233,11 +233,11 @@ def test_layer_numbers_are_written_shortly() -> None:
 def test_distances_are_medians_over_the_kernels_without_the_output() -> None:
     sites = made_up_sites(3, biased=True)
     distances = {1: 0.1, 2: 0.5, 3: 0.2, 4: 9.0}
-    found = pair(
+    found = pair_distances(
         "target", "B2", sites, lambda site: distances[site.layer] if site.kind == "W" else 7
     )
 
-    row = row_of(table("distances", made_up_arm(distances=found)))
+    row = row_of(table("distances", paper_arm(distances=found)))
 
     assert (row["first"], row["second"], row["kernels"]) == ("A1", "B2", 3)
     assert (row["median_rmse"], row["median_relative_rmse"]) == (0.2, 2.0)
@@ -246,7 +246,7 @@ def test_distances_are_medians_over_the_kernels_without_the_output() -> None:
 
 def test_the_ablation_has_a_row_per_variant_with_the_mean_drop() -> None:
     def variant(**changes: Any) -> Arm:
-        return made_up_arm(name=str(changes), **changes)
+        return paper_arm(name=str(changes), **changes)
 
     arms = [
         variant(residual=residual, long_skips=skips)
@@ -273,12 +273,12 @@ def test_the_ablation_has_a_row_per_variant_with_the_mean_drop() -> None:
 
 def test_the_ablations_interval_is_over_subjects() -> None:
     sites = [site for site in made_up_sites(2, biased=True) if site.kind == "W"]
-    sweep = made_up_sweep(sites)
+    sweep = paper_sweep(sites)
     scores = dict(sweep.scores)
     lost = np.array([[0.1, 0.2, 0.3, 0.6]]).T * [0, 1, 1, 1]
     scores["W 1", "source"] = sweep.baseline - lost
     scores["W 2", "source"] = sweep.baseline - 3 * lost
-    arm = made_up_arm(sweeps={"A2": replace(sweep, scores=scores)})
+    arm = paper_arm(sweeps={"A2": replace(sweep, scores=scores)})
 
     row = table("ablation", arm).iloc[0]
 
@@ -290,7 +290,7 @@ def test_the_ablations_interval_is_over_subjects() -> None:
 
 def test_the_ablation_leaves_out_subjects_on_which_a_kernel_was_not_scored() -> None:
     sites = [site for site in made_up_sites(2, biased=True) if site.kind == "W"]
-    sweep = made_up_sweep(sites)
+    sweep = paper_sweep(sites)
     lost = np.array([[0.1, 0.2, 0.3, 0.6]]).T * [0, 1, 1, 1]
     dear, dearest, cheap = (sweep.baseline - times * lost for times in (3, 5, 1))
     # The costlier kernel was stopped after two subjects, its control after one.
@@ -301,7 +301,7 @@ def test_the_ablation_leaves_out_subjects_on_which_a_kernel_was_not_scored() -> 
         ("W 1", "shuffled"): dearest,
         ("W 2", "shuffled"): cheap,
     }
-    arm = made_up_arm(sweeps={"A2": replace(sweep, scores=scores)})
+    arm = paper_arm(sweeps={"A2": replace(sweep, scores=scores)})
 
     row = table("ablation", arm).iloc[0]
 
@@ -315,11 +315,11 @@ def test_the_ablation_leaves_out_subjects_on_which_a_kernel_was_not_scored() -> 
 
 def test_the_ablation_has_no_drop_where_no_subject_has_all_kernels() -> None:
     sites = [site for site in made_up_sites(2, biased=True) if site.kind == "W"]
-    sweep = made_up_sweep(sites)
+    sweep = paper_sweep(sites)
     first, second = sweep.baseline.copy(), sweep.baseline.copy()
     first[:2], second[2:] = np.nan, np.nan
     scores = dict(sweep.scores) | {("W 1", "source"): first, ("W 2", "source"): second}
-    arm = made_up_arm(sweeps={"A2": replace(sweep, scores=scores)})
+    arm = paper_arm(sweeps={"A2": replace(sweep, scores=scores)})
 
     row = table("ablation", arm).iloc[0]
 
@@ -332,7 +332,7 @@ def test_the_ablation_has_no_drop_where_no_subject_has_all_kernels() -> None:
 
 def test_tables_without_their_arms_are_missing_with_the_reason() -> None:
     assert dict(paper_tables(made_up_evidence()).missing) == {}
-    only_unet = paper_tables(made_up_evidence(made_up_arm()))
+    only_unet = paper_tables(made_up_evidence(paper_arm()))
     assert dict(only_unet.missing) == {
         "table-2": "no arm with a PSPNet was swept",
         "table-3": "no arm has a transfer",

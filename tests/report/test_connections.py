@@ -10,7 +10,7 @@ from paramreuse.report.connections import layer_edges
 pytestmark = pytest.mark.slow
 
 
-class Residual(nn.Module):
+class TwoSums(nn.Module):
     """Two blocks ``x + conv(x)`` behind a stem, then a head on the sum and the stem."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Residual(nn.Module):
 
 
 def test_short_and_long_connections_are_told_apart_from_the_chain() -> None:
-    edges = layer_edges(Residual().eval(), torch.zeros(2, 1, 4, 4))
+    edges = layer_edges(TwoSums().eval(), torch.zeros(2, 1, 4, 4))
 
     assert edges == [
         ("stem", "first"),
@@ -41,7 +41,7 @@ def test_short_and_long_connections_are_told_apart_from_the_chain() -> None:
     ]
 
 
-def numbered(model: nn.Module, edges: list[tuple[str, str]]) -> set[tuple[int, int]]:
+def numbered_edges(model: nn.Module, edges: list[tuple[str, str]]) -> set[tuple[int, int]]:
     """Return connections between convolutions, numbered from 1 in the papers' order."""
     convs = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     norms = {a: b for b, a in edges if b in convs and a not in convs}
@@ -53,7 +53,7 @@ def numbered(model: nn.Module, edges: list[tuple[str, str]]) -> set[tuple[int, i
 def test_pspnet_has_its_short_connections_and_its_pyramid() -> None:
     model = pspnet(width=4).eval()
 
-    edges = numbered(model, layer_edges(model, torch.zeros(2, 1, 32, 32)))
+    edges = numbered_edges(model, layer_edges(model, torch.zeros(2, 1, 32, 32)))
 
     assert {(1, 2), (2, 3), (1, 4), (3, 4)} <= edges  # around layer1.0
     assert {(6, 7), (5, 8), (7, 9), (8, 9)} <= edges  # the down-sampling branch of layer2.0
@@ -66,7 +66,7 @@ def test_pspnet_has_its_short_connections_and_its_pyramid() -> None:
 def test_unet_has_its_four_long_connections() -> None:
     model = unet(width=4).eval()
 
-    edges = numbered(model, layer_edges(model, torch.zeros(2, 1, 32, 32)))
+    edges = numbered_edges(model, layer_edges(model, torch.zeros(2, 1, 32, 32)))
 
     chain = {(n, n + 1) for n in range(1, 19)}
     assert edges == chain | {(8, 11), (6, 13), (4, 15), (2, 17)}

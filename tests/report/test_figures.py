@@ -28,7 +28,7 @@ from paramreuse.sweep.outcomes import Sweep
 from samples.report import (
     batchnorm_rows,
     comparison_rows,
-    made_up_sweep,
+    pilot_sweep,
     pspnet_sites,
     transfer_rows,
 )
@@ -36,7 +36,7 @@ from samples.report import (
 
 @pytest.fixture(scope="module")
 def sweep() -> Sweep:
-    return made_up_sweep(single_swaps(pspnet_sites()[:24]), num_subjects=4)
+    return pilot_sweep(single_swaps(pspnet_sites()[:24]), num_subjects=4)
 
 
 def lines_of(axes: Axes) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ def test_a_kind_that_was_not_swept_is_an_error_that_lists_the_others(sweep: Swee
 
 
 def test_a_sweep_without_single_swaps_cannot_be_drawn() -> None:
-    layers = made_up_sweep(layer_swaps(pspnet_sites()[:12]), num_subjects=3)
+    layers = pilot_sweep(layer_swaps(pspnet_sites()[:12]), num_subjects=3)
 
     with pytest.raises(ScoreError, match="swapped no site by itself"):
         figure_sweep(layers)
@@ -175,7 +175,7 @@ def test_a_class_that_counts_for_no_subject_leaves_the_others_drawn(sweep: Sweep
 
 
 def test_one_site_can_be_drawn() -> None:
-    one = made_up_sweep(single_swaps(pspnet_sites()[:1]), num_subjects=2)
+    one = pilot_sweep(single_swaps(pspnet_sites()[:1]), num_subjects=2)
 
     figure_sweep(one).savefig(BytesIO(), format="svg")
     plot_map(judge(one)).figure.savefig(BytesIO(), format="svg")

@@ -27,7 +27,7 @@ from paramreuse.sites.swaps import pair_swaps, single_swaps
 from samples.report import (
     comparison_rows,
     example_image,
-    made_up_sweep,
+    pilot_sweep,
     pspnet_sites,
     pspnet_study,
 )
@@ -40,13 +40,13 @@ def embedded(page: str) -> Any:
 
 
 def small_study(**more: Any) -> ReportData:
-    sweep = made_up_sweep(single_swaps(pspnet_sites()[:6]), num_subjects=4)
+    sweep = pilot_sweep(single_swaps(pspnet_sites()[:6]), num_subjects=4)
     return ReportData(study="s", sources=[SourceReport("lender", sweep=sweep)], **more)
 
 
 def test_intervals_of_the_page_are_those_of_judge_to_the_last_bit() -> None:
     sites = pspnet_sites()[:18]
-    sweep = made_up_sweep([*single_swaps(sites), *pair_swaps(sites)], num_subjects=7)
+    sweep = pilot_sweep([*single_swaps(sites), *pair_swaps(sites)], num_subjects=7)
     data = ReportData(study="s", sources=[SourceReport("lender", sweep=sweep)])
 
     swaps = embedded(render_page(data))["sources"][0]["sweep"]["swaps"]
@@ -62,7 +62,7 @@ def test_intervals_of_the_page_are_those_of_judge_to_the_last_bit() -> None:
 def test_nothing_on_the_page_can_leave_its_place() -> None:
     nasty = '</script><!-- <script>alert(1)</script> \u2028 \ud800 "quoted"'
     site = Site(1, nasty, Kind.W, "weight", (2, 2, 3, 3))
-    sweep = made_up_sweep(single_swaps([site]), num_subjects=3)
+    sweep = pilot_sweep(single_swaps([site]), num_subjects=3)
     source = SourceReport(nasty, sweep=sweep, lineage_reason=nasty, plan=nasty)
     data = ReportData(
         study=nasty,

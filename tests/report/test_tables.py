@@ -13,7 +13,7 @@ from paramreuse.report.transfer_table import (
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import layer_swaps, single_swaps
-from samples.report import made_up_sweep, pspnet_sites, transfer_rows
+from samples.report import pilot_sweep, pspnet_sites, transfer_rows
 
 
 def test_transfer_is_averaged_over_seeds_with_students_interval() -> None:
@@ -66,7 +66,7 @@ def test_class_columns_are_told_from_the_rest() -> None:
 
 def test_the_curve_of_a_kind_holds_its_single_swaps_and_no_others() -> None:
     sites = pspnet_sites()[:12]
-    sweep = made_up_sweep([*single_swaps(sites), *layer_swaps(sites)], num_subjects=3)
+    sweep = pilot_sweep([*single_swaps(sites), *layer_swaps(sites)], num_subjects=3)
 
     curve = sweep_curve(sweep, "RM")
 
@@ -86,6 +86,6 @@ def test_layers_of_several_families_stand_in_the_networks_order() -> None:
 
 
 def test_a_kind_that_was_not_swept_gives_an_empty_curve() -> None:
-    sweep = made_up_sweep(single_swaps([Site(1, "a", Kind.W, "weight", (1, 1, 1, 1))]))
+    sweep = pilot_sweep(single_swaps([Site(1, "a", Kind.W, "weight", (1, 1, 1, 1))]))
 
     assert sweep_curve(sweep, "RM").empty

@@ -238,7 +238,9 @@ class OwnNorm(nn.BatchNorm2d):
         return super().forward(x) + 0
 
 
-def refused(model: nn.Module, source: object, plan: Plan, message: str, **options: str) -> None:
+def assert_refused(
+    model: nn.Module, source: object, plan: Plan, message: str, **options: str
+) -> None:
     before, modes = state_of(model), [p.requires_grad for p in model.parameters()]
     with pytest.raises(PlanError, match=message):
         apply_plan(model, source, plan, **options)  # type: ignore[arg-type]
@@ -251,15 +253,17 @@ def refused(model: nn.Module, source: object, plan: Plan, message: str, **option
 def test_a_plan_that_cannot_be_applied_leaves_the_model_untouched() -> None:
     model, source, plan = small_network(0), small_network(1), plan_of({"W 1": "load"})
 
-    refused(model, source, plan, "unknown mode 'frozen': expected 'freeze'", mode="frozen")
-    refused(model, {"x.y": torch.zeros(2)}, plan, "none of the 1 sites that it loads")
-    refused(nn.Sequential(nn.Conv2d(1, 5, 3)), source, plan, r"shape \(5, 1, 3, 3\) in the model")
-    refused(nn.Linear(2, 2), source, plan, "14 of 14 sites are not in it.*another network")
+    assert_refused(model, source, plan, "unknown mode 'frozen': expected 'freeze'", mode="frozen")
+    assert_refused(model, {"x.y": torch.zeros(2)}, plan, "none of the 1 sites that it loads")
+    assert_refused(
+        nn.Sequential(nn.Conv2d(1, 5, 3)), source, plan, r"shape \(5, 1, 3, 3\) in the model"
+    )
+    assert_refused(nn.Linear(2, 2), source, plan, "14 of 14 sites are not in it.*another network")
     twice = Plan((*plan.entries, plan.entries[0]))
-    refused(model, source, twice, "2 entries for '0.weight'")
+    assert_refused(model, source, twice, "2 entries for '0.weight'")
     own = nn.Sequential(nn.Conv2d(1, 2, 3), OwnNorm(2))
     one_statistic = plan_of({"W 1": "load", "RM 1": "freeze"}, own)
-    refused(own, small_network(1), one_statistic, "cannot freeze .* alone at '1'")
+    assert_refused(own, small_network(1), one_statistic, "cannot freeze .* alone at '1'")
 
 
 def test_a_verdict_without_single_swaps_makes_no_plan() -> None:

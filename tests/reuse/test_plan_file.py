@@ -21,7 +21,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Path:
+def plan_file(tmp_path: Path) -> Path:
     write_plan(PLAN, tmp_path / "plan.yaml")
     return tmp_path / "plan.yaml"
 
@@ -34,8 +34,8 @@ def edited(path: Path, /, **changes: Any) -> Path:
     return path
 
 
-def test_a_plan_is_read_as_it_was_written(written: Path) -> None:
-    assert read_plan(written) == PLAN
+def test_a_plan_is_read_as_it_was_written(plan_file: Path) -> None:
+    assert read_plan(plan_file) == PLAN
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -81,8 +81,8 @@ def test_any_plan_goes_there_and_back(
     assert read_plan(path) == plan
 
 
-def test_the_file_says_what_may_be_edited(written: Path) -> None:
-    lines = written.read_text(encoding="utf-8").splitlines()
+def test_the_file_says_what_may_be_edited(plan_file: Path) -> None:
+    lines = plan_file.read_text(encoding="utf-8").splitlines()
 
     assert lines[0].startswith("# What to do with each tensor")
     assert "paramreuse_plan: 1" in lines
@@ -93,31 +93,31 @@ def test_the_file_says_what_may_be_edited(written: Path) -> None:
     )
 
 
-def test_the_same_plan_gives_the_same_bytes(written: Path, tmp_path: Path) -> None:
-    write_plan(read_plan(written), tmp_path / "again.yaml")
+def test_the_same_plan_gives_the_same_bytes(plan_file: Path, tmp_path: Path) -> None:
+    write_plan(read_plan(plan_file), tmp_path / "again.yaml")
 
-    assert (tmp_path / "again.yaml").read_bytes() == written.read_bytes()
+    assert (tmp_path / "again.yaml").read_bytes() == plan_file.read_bytes()
 
 
-def test_an_action_edited_by_hand_counts(written: Path) -> None:
-    text = written.read_text(encoding="utf-8")
-    written.write_text(text.replace("{action: leave, site: W 1,", "{action: freeze, site: W 1,"))
+def test_an_action_edited_by_hand_counts(plan_file: Path) -> None:
+    text = plan_file.read_text(encoding="utf-8")
+    plan_file.write_text(text.replace("{action: leave, site: W 1,", "{action: freeze, site: W 1,"))
 
-    plan = read_plan(written)
+    plan = read_plan(plan_file)
 
     assert plan.entries[0].action is Action.FREEZE
     assert plan.entries[1:] == PLAN.entries[1:]
 
 
-def test_entries_and_texts_may_be_left_out(written: Path) -> None:
-    content = yaml.safe_load(written.read_text(encoding="utf-8"))
+def test_entries_and_texts_may_be_left_out(plan_file: Path) -> None:
+    content = yaml.safe_load(plan_file.read_text(encoding="utf-8"))
     content["sites"] = content["sites"][:1]
     content["source"] = None
     for name in ("reason", "output", "site", "family"):
         del content["sites"][0][name]
-    written.write_text(yaml.safe_dump(content), encoding="utf-8")
+    plan_file.write_text(yaml.safe_dump(content), encoding="utf-8")
 
-    plan = read_plan(written)
+    plan = read_plan(plan_file)
 
     assert plan.source == ""
     assert plan.entries == (PlanEntry(PLAN.entries[0].site, Action.LEAVE, ""),)
@@ -143,12 +143,12 @@ def test_entries_and_texts_may_be_left_out(written: Path) -> None:
     ],
 )
 def test_an_entry_edited_wrongly_is_named(
-    written: Path, changes: dict[str, Any], message: str
+    plan_file: Path, changes: dict[str, Any], message: str
 ) -> None:
-    edited(written, **changes)
+    edited(plan_file, **changes)
 
     with pytest.raises(PlanError, match=message) as caught:
-        read_plan(written)
+        read_plan(plan_file)
 
     assert "plan.yaml" in str(caught.value)
     assert "entry 1 of" in str(caught.value) or "entries 1 and" in str(caught.value)
@@ -183,7 +183,7 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: str, message: s
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(PlanError, match="it is not YAML"):
+    with pytest.raises(PlanError, match="it is not UTF-8 text"):
         read_plan(tmp_path / "plan.yaml")
 
 
@@ -203,8 +203,8 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_plan_replaces_an_older_one_whole(written: Path) -> None:
-    write_plan(Plan(PLAN.entries[:1]), written)
+def test_a_plan_replaces_an_older_one_whole(plan_file: Path) -> None:
+    write_plan(Plan(PLAN.entries[:1]), plan_file)
 
-    assert read_plan(written) == Plan(PLAN.entries[:1])
-    assert [path.name for path in written.parent.iterdir()] == ["plan.yaml"]
+    assert read_plan(plan_file) == Plan(PLAN.entries[:1])
+    assert [path.name for path in plan_file.parent.iterdir()] == ["plan.yaml"]

@@ -20,7 +20,7 @@ class Module(nn.Module):
         self.loss = nn.Linear(1, 1, bias=False)
 
 
-def plan_of(**actions: str) -> Plan:
+def plan_by_key(**actions: str) -> Plan:
     """A plan for the network; ``_0_weight="load"`` is the action of ``0.weight``."""
     sites = {
         "0.weight": Site(1, "0", Kind.W, "weight", (2, 1, 1, 1)),
@@ -32,7 +32,7 @@ def plan_of(**actions: str) -> Plan:
     return Plan(tuple(PlanEntry(sites[key], Action(a)) for key, a in named.items() if a))
 
 
-PLAN = plan_of(_0_weight="load", _0_bias="leave", _1_running_mean="load", _1_weight="freeze")
+PLAN = plan_by_key(_0_weight="load", _0_bias="leave", _1_running_mean="load", _1_weight="freeze")
 
 
 def phases_of(schedule: str) -> dict[int, list[str]]:
@@ -59,7 +59,7 @@ def test_what_is_loaded_stays_frozen_where_the_mode_says_so() -> None:
 
 
 def test_an_action_of_its_own_goes_before_the_mode() -> None:
-    plan = plan_of(_0_weight="train", _0_bias="load")
+    plan = plan_by_key(_0_weight="train", _0_bias="load")
 
     assert phases_of(plan_to_schedule(plan, Module(), mode="freeze"))[1] == ["network.0.weight"]
 

@@ -139,6 +139,18 @@ class OtherLayers(nn.Module):
         return tokens.transpose(1, 2).reshape(y.shape)
 
 
+class Centred(nn.Module):
+    """Takes the mean over the samples away, so no sample can go without the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(2, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.last(y - y.mean(0, keepdim=True))
+
+
 def stack() -> nn.Module:
     return nn.Sequential(Block(2, 4), Block(4, 4, bias=False), nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
 

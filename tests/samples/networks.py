@@ -4,6 +4,25 @@ import torch
 from torch import Tensor, nn
 
 
+def line(weight: float = 2.0, bias: float = 3.0) -> nn.Linear:
+    """``weight * x + bias`` of one number."""
+    layer = nn.Linear(1, 1)
+    with torch.no_grad():
+        layer.weight.fill_(weight)
+        layer.bias.fill_(bias)
+    return layer
+
+
+def move_off_start(*norms: nn.Module) -> None:
+    """Draw all four tensors of BatchNorm layers, so that none is as it was made."""
+    with torch.no_grad():
+        for norm in norms:
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2.0)
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_()
+
+
 def small_network(seed: int = 0, *, bias: bool = True) -> nn.Module:
     """Conv 1, norm 1, conv 2, norm 2, linear 1; statistics off their start; evaluation mode."""
     with torch.random.fork_rng():
@@ -18,12 +37,7 @@ def small_network(seed: int = 0, *, bias: bool = True) -> nn.Module:
             nn.Flatten(),
             nn.Linear(3 * 4 * 4, 2),
         )
-        with torch.no_grad():
-            for norm in (model[1], model[4]):
-                norm.running_mean.normal_()
-                norm.running_var.uniform_(0.5, 2.0)
-                norm.weight.uniform_(0.5, 1.5)
-                norm.bias.normal_()
+        move_off_start(model[1], model[4])
     return model.eval()
 
 

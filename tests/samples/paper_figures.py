@@ -47,7 +47,7 @@ def kernel_tenths(site: Site, replacement: str) -> float:
     return cost + (0.3 if replacement != "source" else 0.0)
 
 
-def made_up_sweep(sites: Sequence[Site], drop: Drop = kernel_tenths) -> Sweep:
+def paper_sweep(sites: Sequence[Site], drop: Drop = kernel_tenths) -> Sweep:
     """A sweep of single swaps in which all subjects and foreground classes lose the same."""
     base = np.tile(BASELINE, (len(SUBJECTS), 1))
     loss = np.array([0.0, 1.0, 1.0, 1.0])
@@ -68,7 +68,7 @@ def made_up_sweep(sites: Sequence[Site], drop: Drop = kernel_tenths) -> Sweep:
     )
 
 
-def pair(
+def pair_distances(
     first: str, second: str, sites: Sequence[Site], rmse: Callable[[Site], float]
 ) -> list[PairDistance]:
     return [
@@ -89,13 +89,17 @@ def all_distances(
     found = []
     for i, first in enumerate(names):
         for j, second in enumerate(names[i + 1 :], start=i + 1):
-            found += pair(first, second, sites, lambda s, i=i, j=j: 0.01 * (i + j) + s.layer / 1000)
+            found += pair_distances(
+                first, second, sites, lambda s, i=i, j=j: 0.01 * (i + j) + s.layer / 1000
+            )
     for k, name in enumerate(transferred[:-1]):
-        found += pair(transferred[-1], name, sites, lambda s, k=k: 0.02 * k + s.layer / 2000)
+        found += pair_distances(
+            transferred[-1], name, sites, lambda s, k=k: 0.02 * k + s.layer / 2000
+        )
     return found
 
 
-def batchnorm_rows(num_layers: int) -> list[dict[str, Any]]:
+def norm_rows(num_layers: int) -> list[dict[str, Any]]:
     return [
         {
             "layer": layer,
@@ -109,7 +113,7 @@ def batchnorm_rows(num_layers: int) -> list[dict[str, Any]]:
     ]
 
 
-def transfer_scores(
+def paper_scores(
     means: Mapping[tuple[str, str, int], Sequence[Sequence[float]]],
 ) -> list[TransferScore]:
     """Scores by (source, strategy, subjects): a row of class scores per seed, for every subject."""
@@ -132,7 +136,7 @@ TRANSFER = {
 }
 
 
-def made_up_arm(
+def paper_arm(
     network: str = "unet", start: str = "shared", *, num_layers: int = 4, **changes: Any
 ) -> Arm:
     """An arm whose kernels cost 0.01 at even and 0.1 at odd layers, and nothing else."""
@@ -151,19 +155,19 @@ def made_up_arm(
         long_skips=True,
         roles=ROLES,
         sources=("A2", "B1", "B2", "C1"),
-        sweeps={"A2": made_up_sweep(sites)},
+        sweeps={"A2": paper_sweep(sites)},
         distances=all_distances(list(ROLES), sites, names),
-        batchnorms={"A2": batchnorm_rows(num_layers)},
-        transfer=transfer_scores(TRANSFER) if trained else (),
+        batchnorms={"A2": norm_rows(num_layers)},
+        transfer=paper_scores(TRANSFER) if trained else (),
     )
     return replace(arm, **changes)
 
 
 def biased_arm(**changes: Any) -> Arm:
-    return made_up_arm("pspnet", bias=True, name="pspnet-bias", transfer=(), **changes)
+    return paper_arm("pspnet", bias=True, name="pspnet-bias", transfer=(), **changes)
 
 
 def made_up_evidence(*arms: Arm) -> Evidence:
     """Evidence of the arms given; else for every figure and table of the papers."""
-    default = (made_up_arm(), made_up_arm("pspnet"), biased_arm())
+    default = (paper_arm(), paper_arm("pspnet"), biased_arm())
     return Evidence("papers", "smoke", arms or default)

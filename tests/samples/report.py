@@ -85,7 +85,7 @@ def expected_drop(site: Site, kernels: Sequence[float]) -> float:
     return 0.001
 
 
-def made_up_sweep(
+def pilot_sweep(
     swaps: Sequence[Swap],
     kernels: Sequence[float] = SHARED,
     *,
@@ -232,8 +232,8 @@ def pspnet_study() -> ReportData:
     """Return a whole study: two sources, every part there."""
     sites = pspnet_sites()
     swaps = [*single_swaps(sites), *pair_swaps(sites), *prefix_swaps(sites)]
-    ae = made_up_sweep(swaps, [d if d > 0.05 else d / 8 for d in SHARED])
-    seg = made_up_sweep(swaps, INDEPENDENT, seed=1)
+    ae = pilot_sweep(swaps, [d if d > 0.05 else d / 8 for d in SHARED])
+    seg = pilot_sweep(swaps, INDEPENDENT, seed=1)
     rng = np.random.default_rng(0)
     edges = np.linspace(-0.2, 0.2, 31)
     histogram = Histogram(

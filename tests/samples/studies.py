@@ -5,15 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 from torch import nn
 
 from paramreuse.checkpoint import write_checkpoint
+from paramreuse.cli import main
 from paramreuse.data.phantom import read_phantom
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.study.config import Study
+from paramreuse.study.run import open_job
 from paramreuse.study.study_file import check_study
+from paramreuse.study.workbench import Workbench
+from samples.networks import move_off_start
 
 LITTLE = "samples.studies:little"
 PHANTOM = {
@@ -57,12 +62,7 @@ def seeded(seed: int, **options: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = little(**options)
-        with torch.no_grad():
-            for norm in (model[1], model[4]):
-                norm.running_mean.normal_()
-                norm.running_var.uniform_(0.5, 2.0)
-                norm.weight.uniform_(0.5, 1.5)
-                norm.bias.normal_()
+        move_off_start(model[1], model[4])
     return model.eval()
 
 
@@ -108,3 +108,17 @@ def write_study(path: Path, content: Mapping[str, Any]) -> Path:
 def read_few(root: object = None) -> ImageSet:
     """A phantom of three subjects, for the command line, which has no options for readers."""
     return read_phantom(subjects=3, slices=2, size=16)
+
+
+def begun(folder: Path, study: Study) -> Path:
+    """A run folder in which nothing has been measured yet."""
+    with open_job(Workbench(study, folder)):
+        pass
+    return folder
+
+
+def status_of(*arguments: object) -> int:
+    """Exit status of the command line."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return int(stopped.value.code or 0)

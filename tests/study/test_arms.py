@@ -11,6 +11,7 @@ from paramreuse.cli import main
 from paramreuse.errors import StudyError
 from paramreuse.papers.protocol import are_the_papers, run_asked
 from paramreuse.report.arms_page import ArmsPage, Table, arms_html
+from paramreuse.study import study_file
 from paramreuse.study.arms import Arms, read_study_or_arms
 from paramreuse.study.comparison import differences
 from samples.studies import given_content, study_of, trained_content, write_study
@@ -85,13 +86,13 @@ def test_an_arm_of_a_file_without_arms_is_refused(tmp_path: Path) -> None:
 def test_the_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = two_arms(tmp_path)
     reads: list[str] = []
-    whole = Path.read_text
+    whole = study_file.read_yaml
 
-    def read_text(self: Path, *args: Any, **options: Any) -> str:
-        reads.append(self.name)
-        return whole(self, *args, **options)
+    def read_yaml(path: Path, *args: Any, **options: Any) -> Any:
+        reads.append(path.name)
+        return whole(path, *args, **options)
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(study_file, "read_yaml", read_yaml)
 
     asked = read_study_or_arms(path)
 

@@ -242,14 +242,17 @@ def test_a_root_needs_a_name_and_a_path(given: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"name: [", r"cannot read the study .*study.yaml': not YAML: "),
+        (b"name: [", r"cannot read the study .*study.yaml': it is not YAML: "),
         (b"- name", "expected keys such as name, data"),
         (b"", "expected keys such as name, data"),
         (b"name: \xff", "it is not UTF-8 text"),
-        (b"name: a\nname: b\n", "'name' stands twice in .*study.yaml', again in line 2. Remove"),
-        (b"models:\n  ae: {data: x}\n  ae: {data: y}\n", "'ae' stands twice in .* in line 3"),
-        (b"data: &a [*a]", "a part of it contains itself"),
-        (b"name: !!python/object/apply:os.getcwd []", "not YAML: could not determine a constr"),
+        (b"name: a\nname: b\n", "study.yaml': 'name' stands twice, again in line 2. Remove"),
+        (b"models:\n  ae: {data: x}\n  ae: {data: y}\n", "'ae' stands twice, again in line 3"),
+        (b"data: &a [*a]", "line 1 repeats a part that contains it"),
+        (
+            b"name: !!python/object/apply:os.getcwd []",
+            "not YAML: line 1: could not determine a constr",
+        ),
     ],
 )
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

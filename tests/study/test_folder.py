@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from paramreuse.checkpoint import write_checkpoint
-from paramreuse.cli import main
 from paramreuse.errors import ParamReuseError, StudyError
 from paramreuse.study import run
 from paramreuse.study.config import Study
@@ -21,26 +20,14 @@ from paramreuse.study.workbench import Workbench
 from samples.acdc_files import write_patient, write_volume
 from samples.studies import (
     PHANTOM,
+    begun,
     checkpoint,
     given_content,
+    status_of,
     study_of,
     trained_content,
     write_study,
 )
-
-
-def status_of(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    return int(stopped.value.code or 0)
-
-
-def begun(folder: Path, study: Study) -> Path:
-    """A run folder in which nothing has been measured yet."""
-    with run.open_job(Workbench(study, folder)):
-        pass
-    return folder
-
 
 # What may change in a run folder.
 

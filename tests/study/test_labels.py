@@ -8,13 +8,11 @@ import pytest
 import torch
 
 from paramreuse.errors import DataError, StudyError
-from paramreuse.study import run
-from paramreuse.study.config import Study
 from paramreuse.study.run import run_study
 from paramreuse.study.run_folder import holds_study
 from paramreuse.study.store import Store
 from paramreuse.study.workbench import Workbench
-from samples.studies import PHANTOM, study_of, trained_content
+from samples.studies import PHANTOM, begun, study_of, trained_content
 
 BLOOD = PHANTOM | {"reader": "samples.studies:read_blood", "root": "/"}
 """The subjects of the phantom with two classes, background and blood."""
@@ -123,12 +121,6 @@ def test_a_target_that_cannot_be_read_is_not_blamed_on_the_map(tmp_path: Path) -
 
     with pytest.raises(DataError, match=r"^data.cine: cannot read ACDC"):
         Workbench(study_of(content), tmp_path).image_set("blood")
-
-
-def begun(folder: Path, study: Study) -> Path:
-    with run.open_job(Workbench(study, folder)):
-        pass
-    return folder
 
 
 def test_a_run_folder_notices_another_label_map(tmp_path: Path) -> None:

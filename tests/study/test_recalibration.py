@@ -1,8 +1,6 @@
 """Recalibration in a study: which images, added to a folder that is there, resumed, reported."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from paramreuse.data import selection
 from paramreuse.data.preparation import UNLABELLED, PreparedSet
+from paramreuse.data.selection import calibration_batches
 from paramreuse.errors import ModelError, StudyError
-from paramreuse.study import calibration, stages
-from paramreuse.study.calibration import calibration_batches
+from paramreuse.study import stages
 from paramreuse.study.run import open_job, report_run, run_study
 from paramreuse.study.run_folder import holds_study
 from paramreuse.study.stages import costliest_words
@@ -25,7 +24,8 @@ from paramreuse.study.workbench import Workbench
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.recalibration import recalibrated
 from paramreuse.sweep.scoring import score_subjects
-from samples.paper_figures import made_up_sites, made_up_sweep
+from samples.listening import Listener
+from samples.paper_figures import made_up_sites, paper_sweep
 from samples.studies import PHANTOM, checkpoint, given_content, study_of, trained_content
 
 PLAIN = {"engine": "full"}
@@ -38,22 +38,7 @@ def bare(in_channels: int, num_classes: int) -> nn.Module:
     return nn.Conv2d(in_channels, num_classes, 1)
 
 
-class Listener:
-    """Remembers what a study says, and calls back with the progress of a piece of work."""
-
-    def __init__(self, on_progress: Callable[[str, int], None] = lambda label, done: None) -> None:
-        self.said: list[tuple[str, str]] = []
-        self._on_progress = on_progress
-
-    def say(self, stage: str, line: str) -> None:
-        self.said.append((stage, line))
-
-    @contextmanager
-    def progress(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
-        yield lambda done, total: self._on_progress(label, done)
-
-
-def stored(folder: Path, name: str) -> Sweep | None:
+def stored_sweep(folder: Path, name: str) -> Sweep | None:
     store = Store(folder / "results.sqlite")
     found = read_sweep(store, name)
     store.close()
@@ -80,7 +65,7 @@ def test_slices_are_drawn_evenly_over_subjects_up_to_a_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prepared = slices_of(a=9, b=1, c=4)
-    monkeypatch.setattr(calibration, "NUM_SLICES", 6)
+    monkeypatch.setattr(selection, "NUM_SLICES", 6)
 
     chosen = [index for batch in drawn(prepared) for index in batch]
 
@@ -106,7 +91,7 @@ def test_the_statistics_are_those_of_the_training_slices(tmp_path: Path) -> None
 
     folder = run_study(study, tmp_path / "run", until="sweep", talk=talk)
 
-    found = stored(folder, "recalibrated ae")
+    found = stored_sweep(folder, "recalibrated ae")
     assert found is not None
     assert [swap.name for swap in found.swaps] == ["W 1", "W 2", "W 3"]
     assert found.replacements == ("source",)
@@ -125,8 +110,8 @@ def test_the_statistics_are_those_of_the_training_slices(tmp_path: Path) -> None
 def test_the_costliest_kernel_is_not_that_of_the_output_layer() -> None:
     costs = {1: 0.1, 2: 0.25, 3: 0.5}
     kernels = [site for site in made_up_sites(2, biased=False) if site.kind == "W"]
-    sweep = made_up_sweep(kernels, lambda site, replacement: costs[site.layer])
-    output = made_up_sweep([site for site in kernels if site.is_output])
+    sweep = paper_sweep(kernels, lambda site, replacement: costs[site.layer])
+    output = paper_sweep([site for site in kernels if site.is_output])
 
     assert costliest_words(sweep, sweep.kernels) == "0.250 at W 2"
     assert costliest_words(sweep, sweep.swaps) == "0.500 at W 3"
@@ -138,7 +123,9 @@ def test_the_size_of_the_sweeps_batches_changes_no_score(tmp_path: Path) -> None
     for size in (1, 16):
         sweep = RECALIBRATE | {"batch_size": size}
         study = study_of(given_content(tmp_path, sweep=sweep))
-        found = stored(run_study(study, tmp_path / str(size), until="sweep"), "recalibrated ae")
+        found = stored_sweep(
+            run_study(study, tmp_path / str(size), until="sweep"), "recalibrated ae"
+        )
         assert found is not None
         scores.append(found.frame()["score"].tolist())
 
@@ -150,7 +137,7 @@ def test_it_can_be_added_to_a_folder_that_is_there(
 ) -> None:
     content = given_content(tmp_path, sweep=PLAIN)
     folder = run_study(study_of(content), tmp_path / "run", until="sweep")
-    plain = stored(folder, "ae")
+    plain = stored_sweep(folder, "ae")
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("swept anew")
@@ -165,8 +152,8 @@ def test_it_can_be_added_to_a_folder_that_is_there(
         # Nor is it lost, or made anew, where it is not asked for any more.
         run_study(study_of(content), folder, until="sweep")
 
-    again = stored(folder, "ae")
-    assert stored(folder, "recalibrated ae") is not None
+    again = stored_sweep(folder, "ae")
+    assert stored_sweep(folder, "recalibrated ae") is not None
     assert plain is not None
     assert again is not None
     pd.testing.assert_frame_equal(again.frame(), plain.frame())
@@ -179,7 +166,7 @@ def test_the_report_has_a_table_and_a_line_of_it(tmp_path: Path) -> None:
 
     page = report_run(folder).read_text(encoding="utf-8")
 
-    found = stored(folder, "recalibrated ae")
+    found = stored_sweep(folder, "recalibrated ae")
     assert found is not None
     table = pd.read_csv(folder / "tables" / "recalibrated-ae.csv", dtype={"path": str})
     pd.testing.assert_frame_equal(table, found.frame())
@@ -197,7 +184,7 @@ def test_the_report_is_without_it_where_it_is_not_asked_for_any_more(tmp_path: P
 
     page = report_run(folder).read_text(encoding="utf-8")
 
-    assert stored(folder, "recalibrated ae") is not None
+    assert stored_sweep(folder, "recalibrated ae") is not None
     assert (folder / "tables" / "sweep-ae.csv").is_file()
     assert not (folder / "tables" / "recalibrated-ae.csv").exists()
     assert "statistics recomputed" not in page
@@ -223,14 +210,14 @@ def test_an_interrupted_one_leaves_nothing_and_goes_on_with_what_is_missing(tmp_
 
     with pytest.raises(KeyboardInterrupt):
         run_study(study, tmp_path / "run", until="sweep", talk=Listener(interrupt))
-    first = stored(tmp_path / "run", "recalibrated ae")
+    first = stored_sweep(tmp_path / "run", "recalibrated ae")
     assert first is not None
-    assert stored(tmp_path / "run", "recalibrated other") is None
+    assert stored_sweep(tmp_path / "run", "recalibrated other") is None
     seen: Counter[str] = Counter()
     again = Listener(lambda label, done: seen.update([label]))
     run_study(study, tmp_path / "run", until="sweep", talk=again)
 
-    assert stored(tmp_path / "run", "recalibrated other") is not None
+    assert stored_sweep(tmp_path / "run", "recalibrated other") is not None
     assert "recalibrated sweep of ae" not in seen
     assert "recalibrated sweep of other" in seen
 

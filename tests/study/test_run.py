@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ import yaml
 from torch import nn
 
 from paramreuse.checkpoint import read_checkpoint
-from paramreuse.cli import main
 from paramreuse.reuse.plan_file import read_plan
 from paramreuse.reuse.verdict import Word
 from paramreuse.study import run as run_module
@@ -32,11 +29,13 @@ from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer import stage as transfer_stage
 from paramreuse.study.workbench import Workbench
+from samples.listening import Listener
 from samples.studies import (
     PHANTOM,
     checkpoint,
     given_content,
     little,
+    status_of,
     study_of,
     trained_content,
     write_study,
@@ -68,28 +67,6 @@ def whole_content() -> dict[str, Any]:
         judge={"accept": accept},
         transfer={"subjects": [1], "strategies": STRATEGIES, "epochs": 1},
     )
-
-
-def status_of(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    return int(stopped.value.code or 0)
-
-
-class Listener:
-    """Remembers what a study says, and calls back when the sweep makes progress."""
-
-    def __init__(self, on_progress: Callable[[int], None] = lambda done: None) -> None:
-        self.said: dict[str, str] = {}
-        self._on_progress = on_progress
-
-    def say(self, stage: str, line: str) -> None:
-        self.said[stage] = line
-
-    @contextmanager
-    def progress(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
-        in_sweep = label.startswith("sweep of")
-        yield lambda done, total: self._on_progress(done) if in_sweep else None
 
 
 @pytest.fixture(scope="module")
@@ -187,8 +164,8 @@ def test_a_second_run_says_so_and_computes_nothing_anew(
 
     run_study(study_of(whole_content()), finished, talk=talk)
 
-    assert list(talk.said) == list(STAGES)
-    for stage, line in talk.said.items():
+    assert [stage for stage, _ in talk.said] == list(STAGES)
+    for stage, line in talk.said:
         assert line.endswith("(finished before)") is (stage not in ("judge", "report"))
 
 
@@ -263,17 +240,17 @@ def scores_of(folder: Path, source: str = "ae") -> dict[Any, Any]:
     }
 
 
-def small_batches(content: dict[str, Any]) -> dict[str, Any]:
+def in_small_batches(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"sweep": {"batch_size": 1}}
 
 
 @pytest.mark.parametrize("last", [1, 40, 150])
 def test_a_sweep_interrupted_anywhere_goes_on_to_the_same_scores(tmp_path: Path, last: int) -> None:
-    study = study_of(small_batches(given_content(tmp_path)))
+    study = study_of(in_small_batches(given_content(tmp_path)))
     run_study(study, tmp_path / "whole", until="sweep")
 
-    def interrupt(done: int) -> None:
-        if done >= last:
+    def interrupt(label: str, done: int) -> None:
+        if label.startswith("sweep of") and done >= last:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -484,8 +461,9 @@ def test_a_study_without_single_swaps_has_no_plan_and_a_report(tmp_path: Path) -
 
     run_study(study, tmp_path / "run", until="transfer", talk=talk)
 
-    assert talk.said["plan"].startswith("nothing to plan without single swaps")
-    assert talk.said["transfer"].startswith("the study asks for none")
+    told = dict(talk.said)
+    assert told["plan"].startswith("nothing to plan without single swaps")
+    assert told["transfer"].startswith("the study asks for none")
     assert list((tmp_path / "run").glob("plans/*")) == []
 
 

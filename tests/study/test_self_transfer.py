@@ -45,7 +45,7 @@ BATCHES: list[Tensor] = []
 """What reached a network in training."""
 
 
-class Counting(nn.Sequential):
+class Noting(nn.Sequential):
     """A little network that notes what it is trained on."""
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Counting(nn.Sequential):
 
 
 def counting(**options: int) -> nn.Module:
-    return Counting(*little(**options))  # type: ignore[arg-type]
+    return Noting(*little(**options))  # type: ignore[arg-type]
 
 
 def half_labelled(**target: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> Any:
     held.close()
 
 
-def images(*, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor, list[str]]]:
+def three_batches(*, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor, list[str]]]:
     generator = torch.Generator().manual_seed(seed)
     return [
         (
@@ -42,10 +42,16 @@ def images(*, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor, list[str]
     ]
 
 
-def swept(**options: Any) -> Sweep:
+def swept_little_network(**options: Any) -> Sweep:
     source = seeded(1).state_dict() | {"9.extra": torch.ones(1)}
     return sweep_sites(
-        seeded(0), source, images(), Dice(4), engine="full", swaps=["single", "layer"], **options
+        seeded(0),
+        source,
+        three_batches(),
+        Dice(4),
+        engine="full",
+        swaps=["single", "layer"],
+        **options,
     )
 
 
@@ -64,7 +70,7 @@ def same(one: Sweep, other: Sweep) -> bool:
 
 
 def test_a_sweep_comes_back_equal(store: Store) -> None:
-    sweep = swept()
+    sweep = swept_little_network()
 
     write_sweep(store, "ae", sweep)
     held = read_sweep(store, "ae")
@@ -101,7 +107,7 @@ def test_a_sweep_is_replaced_whole(store: Store) -> None:
 def test_a_sweep_stopped_anywhere_goes_on_to_the_same_scores(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = swept()
+    whole = swept_little_network()
     num_trials = len(whole.scores)
 
     class Stopped(Exception):  # noqa: N818 - no error
@@ -114,13 +120,13 @@ def test_a_sweep_stopped_anywhere_goes_on_to_the_same_scores(
                 raise Stopped
 
         with pytest.raises(Stopped):
-            swept(log=store.sweep_log("ae"), progress=stop)
+            swept_little_network(log=store.sweep_log("ae"), progress=stop)
 
     before = len(store.rows("statistics"))
     log = store.sweep_log("ae")
     recorded: list[object] = []
     monkeypatch.setattr(log, "record", lambda *facts: recorded.append(facts))
-    held = swept(log=log)
+    held = swept_little_network(log=log)
 
     assert same(held, whole)
     assert before > 2 * num_trials
@@ -129,7 +135,7 @@ def test_a_sweep_stopped_anywhere_goes_on_to_the_same_scores(
 
 
 def test_a_finished_sweep_leaves_no_statistics_behind(store: Store) -> None:
-    sweep = swept(log=store.sweep_log("ae"))
+    sweep = swept_little_network(log=store.sweep_log("ae"))
     assert store.rows("statistics")
 
     write_sweep(store, "ae", sweep)
@@ -138,11 +144,11 @@ def test_a_finished_sweep_leaves_no_statistics_behind(store: Store) -> None:
 
 
 def test_statistics_of_other_images_are_refused(store: Store) -> None:
-    swept(log=store.sweep_log("ae"))
+    swept_little_network(log=store.sweep_log("ae"))
 
     with pytest.raises(StudyError, match="sweep of 'ae': batch 0 holds other images than when it"):
         sweep_sites(
-            *(seeded(0), seeded(1), images(seed=1), Dice(4)),
+            *(seeded(0), seeded(1), three_batches(seed=1), Dice(4)),
             engine="full",
             log=store.sweep_log("ae"),
         )

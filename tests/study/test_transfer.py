@@ -12,6 +12,7 @@ from torch import nn
 
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.data.preparation import UNLABELLED, PreparedSet
+from paramreuse.data.selection import draw_subjects, drawable_subjects
 from paramreuse.errors import DataError
 from paramreuse.reuse.freezing import frozen_keys
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
@@ -21,16 +22,14 @@ from paramreuse.study.config import Study
 from paramreuse.study.job import Job
 from paramreuse.study.run import open_job, run_study
 from paramreuse.study.store import Store
-from paramreuse.study.transfer import stage as transfer_stage
 from paramreuse.study.transfer.attempts import Attempt, attempts_of, list_attempts
-from paramreuse.study.transfer.plans import draw_subjects, drawable_subjects
 from paramreuse.study.transfer.stage import run_transfer
 from paramreuse.study.transfer.starts import PLANS, Lender, start_model
 from paramreuse.study.transfer.strategy import Strategy
 from paramreuse.study.transfer.table import transfer_rows
 from paramreuse.study.workbench import Workbench
-from paramreuse.training import EpochRow, TrainingResult
 from samples.studies import given_content, seeded, study_of
+from samples.transfers import EVERYTHING, Trainer
 
 KERNELS = ("0.weight", "3.weight", "6.weight")
 
@@ -239,29 +238,6 @@ def test_scratch_is_trained_once_and_the_rest_once_per_source() -> None:
 
 
 # The stage, with a training that takes no time.
-
-
-class Trainer:
-    """Stands in for ``train_model``: returns the model as it is and counts."""
-
-    def __init__(self) -> None:
-        self.starts: list[dict[str, torch.Tensor]] = []
-        self.subjects: list[frozenset[str]] = []
-
-    def __call__(self, model: nn.Module, train: PreparedSet, *_: Any, **__: Any) -> TrainingResult:
-        self.starts.append({k: v.clone() for k, v in model.state_dict().items()})
-        self.subjects.append(frozenset(train.subjects))
-        return TrainingResult(model.eval(), (EpochRow(1, 0.5, 0.25, 0.1),), 1, 0.25)
-
-
-@pytest.fixture
-def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
-    trainer = Trainer()
-    monkeypatch.setattr(transfer_stage, "train_model", trainer)
-    return trainer
-
-
-EVERYTHING = ["reusable", "indifferent", "identical", "undecided", "not reusable"]
 
 
 def swept(tmp_path: Path, **changes: Any) -> Study:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paramreuse.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
-from paramreuse.data.preparation import PreparedSet
 from paramreuse.errors import StudyError
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.matching import sites_of
@@ -26,34 +25,13 @@ from paramreuse.study.transfer.stage import run_transfer
 from paramreuse.study.transfer.strategy import Strategy
 from paramreuse.study.transfer.table import summed_transfer
 from paramreuse.study.workbench import Workbench
-from paramreuse.training import EpochRow, TrainingResult
 from samples.studies import given_content, little, seeded, study_of
+from samples.transfers import EVERYTHING, Trainer
 
-EVERYTHING = ["reusable", "indifferent", "identical", "undecided", "not reusable"]
 TRANSFER = {"subjects": [1], "strategies": ["scratch", "full"]}
 
 
-class Trainer:
-    """Stands in for ``train_model``: returns the model one step on, and counts."""
-
-    def __init__(self) -> None:
-        self.starts: list[dict[str, Tensor]] = []
-
-    def __call__(self, model: nn.Module, *_: PreparedSet, **__: Any) -> TrainingResult:
-        self.starts.append({key: value.clone() for key, value in model.state_dict().items()})
-        with torch.no_grad():
-            model[6].bias += 1  # type: ignore[index]
-        return TrainingResult(model.eval(), (EpochRow(1, 0.5, 0.25, 0.1),), 1, 0.25)
-
-
-@pytest.fixture
-def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
-    trainer = Trainer()
-    monkeypatch.setattr(transfer_stage, "train_model", trainer)
-    return trainer
-
-
-def swept(folder: Path, sources: Mapping[str, Mapping[str, Tensor]], **changes: Any) -> Study:
+def swept_from(folder: Path, sources: Mapping[str, Mapping[str, Tensor]], **changes: Any) -> Study:
     """A study of the target (seed 0) and of sources given by their tensors, swept."""
     content = given_content(folder, sources=list(sources), sweep={"engine": "full"}, **changes)
     for name, held in sources.items():
@@ -64,7 +42,7 @@ def swept(folder: Path, sources: Mapping[str, Mapping[str, Tensor]], **changes: 
     return study
 
 
-def transferred(study: Study, folder: Path, **transfer: Any) -> tuple[str, list[str]]:
+def told_rows(study: Study, folder: Path, **transfer: Any) -> tuple[str, list[str]]:
     """Run the stage with changes of its section; what it says, and what the table shows then."""
     assert study.transfer is not None
     section = study.transfer.model_dump(mode="json") | transfer
@@ -87,9 +65,9 @@ def test_the_best_source_is_the_one_that_is_ranked_first_and_alone_is_trained(
 ) -> None:
     # Every layer of the second source is the target's own; of the first, none is.
     sources = {"ae": tensors(1), "twin": tensors(0)}
-    study = swept(tmp_path, sources, transfer=TRANSFER | {"sources": "best"})
+    study = swept_from(tmp_path, sources, transfer=TRANSFER | {"sources": "best"})
 
-    said, shown = transferred(study, tmp_path)
+    said, shown = told_rows(study, tmp_path)
 
     assert ranking_rows(tmp_path / "run")[0]["source"] == "twin"
     assert shown == ["scratch", "full twin"]
@@ -103,11 +81,11 @@ def test_the_best_source_is_the_one_that_is_ranked_first_and_alone_is_trained(
 
 def test_other_sources_train_only_what_is_missing(tmp_path: Path, trainer: Trainer) -> None:
     sources = {"ae": tensors(1), "twin": tensors(0)}
-    study = swept(tmp_path, sources, transfer=TRANSFER | {"sources": "best"})
+    study = swept_from(tmp_path, sources, transfer=TRANSFER | {"sources": "best"})
 
     counts, tables = [], []
     for chosen in ("best", "all", ["ae"], "best"):
-        tables.append(transferred(study, tmp_path, sources=chosen)[1])
+        tables.append(told_rows(study, tmp_path, sources=chosen)[1])
         counts.append(len(trainer.starts))
 
     assert counts == [2, 3, 3, 3]
@@ -122,15 +100,17 @@ def test_the_best_source_cannot_be_chosen_where_none_can_be_ranked(
     tmp_path: Path, trainer: Trainer
 ) -> None:
     # A narrower network: of its tensors a bias fits, and no kernel.
-    study = swept(tmp_path, {"odd": tensors(2, width=3)}, transfer=TRANSFER | {"sources": "best"})
+    study = swept_from(
+        tmp_path, {"odd": tensors(2, width=3)}, transfer=TRANSFER | {"sources": "best"}
+    )
 
     with pytest.raises(
         StudyError, match=r"choose the best of \['odd'\]: no kernel .* Name sources in transfer"
     ):
-        transferred(study, tmp_path)
+        told_rows(study, tmp_path)
     assert trainer.starts == []
     # Without a source there is nothing to choose.
-    assert transferred(study, tmp_path, strategies=["scratch"])[1] == ["scratch"]
+    assert told_rows(study, tmp_path, strategies=["scratch"])[1] == ["scratch"]
 
 
 def test_as_long_as_nothing_is_swept_the_best_source_is_none(tmp_path: Path) -> None:
@@ -154,7 +134,7 @@ def planned_by_ae(folder: Path, **transfer: Any) -> tuple[Study, dict[str, dict[
     }
     section = {"subjects": [1], "strategies": ["plan-finetune"]} | transfer
     judge = {"accept": ["identical"]}
-    return swept(folder, sources, transfer=section, judge=judge), sources
+    return swept_from(folder, sources, transfer=section, judge=judge), sources
 
 
 def test_a_plan_of_one_source_loads_its_sites_from_every_source(
@@ -162,10 +142,10 @@ def test_a_plan_of_one_source_loads_its_sites_from_every_source(
 ) -> None:
     study, sources = planned_by_ae(tmp_path)
 
-    own, _ = transferred(study, tmp_path)
+    own, _ = told_rows(study, tmp_path)
     assert own.startswith("1 trainings: plan-finetune from ae on 1 ")
     assert own.endswith("; 2 left out: the plan is empty")
-    said, shown = transferred(study, tmp_path, plan_from="ae")
+    said, shown = told_rows(study, tmp_path, plan_from="ae")
 
     assert shown == [f"plan-finetune {name}" for name in sources]
     assert said.endswith("; every plan is that of ae")
@@ -182,13 +162,13 @@ def test_another_owner_of_the_plan_trains_only_what_follows_it(
 ) -> None:
     strategies = ["scratch", "full", "statistics", "plan-finetune", "random-plan"]
     study, _ = planned_by_ae(tmp_path, strategies=strategies, sources=["t1"])
-    transferred(study, tmp_path)
+    told_rows(study, tmp_path)
     # The plan of t1 itself is empty.
     assert len(trainer.starts) == 3
 
-    transferred(study, tmp_path, plan_from="ae")
+    told_rows(study, tmp_path, plan_from="ae")
     assert len(trainer.starts) == 5
-    _, shown = transferred(study, tmp_path)
+    _, shown = told_rows(study, tmp_path)
     assert (shown, len(trainer.starts)) == (["scratch", "full t1", "statistics t1"], 5)
 
 
@@ -198,7 +178,7 @@ def test_what_a_source_cannot_give_of_the_plan_is_left_and_told(
     study, sources = planned_by_ae(tmp_path, plan_from="ae", sources=["two"])
     everything = study.model_dump(mode="json") | {"judge": {"accept": EVERYTHING}}
 
-    said, shown = transferred(study_of(everything), tmp_path)
+    said, shown = told_rows(study_of(everything), tmp_path)
 
     assert shown == ["plan-finetune two"]
     assert said.endswith(
@@ -218,9 +198,9 @@ def test_a_source_that_can_give_nothing_of_the_plan_is_left_out(
         "odd": tensors(2, width=3),
     }
     transfer = {"subjects": [1], "strategies": ["plan-freeze"], "plan_from": "ae"}
-    study = swept(tmp_path, sources, transfer=transfer, judge={"accept": ["identical"]})
+    study = swept_from(tmp_path, sources, transfer=transfer, judge={"accept": ["identical"]})
 
-    said, shown = transferred(study, tmp_path)
+    said, shown = told_rows(study, tmp_path)
 
     assert shown == ["plan-freeze ae"]
     assert said.startswith("1 trainings: ")
@@ -260,9 +240,9 @@ def test_the_models_of_the_first_repetitions_are_kept_as_they_were_trained(
 ) -> None:
     transfer = {"subjects": [1], "strategies": ["scratch", "plan-freeze"], "seeds": 3}
     sources = {"ae": tensors(1) | {"0.weight": tensors(0)["0.weight"]}}
-    study = swept(tmp_path, sources, transfer=transfer, judge={"accept": ["identical"]})
+    study = swept_from(tmp_path, sources, transfer=transfer, judge={"accept": ["identical"]})
 
-    transferred(study, tmp_path, keep_seeds=2)
+    told_rows(study, tmp_path, keep_seeds=2)
 
     assert len(trainer.starts) == 6
     assert kept_files(tmp_path) == [
@@ -279,11 +259,11 @@ def test_the_models_of_the_first_repetitions_are_kept_as_they_were_trained(
 def test_more_kept_repetitions_train_only_those_whose_file_is_missing(
     tmp_path: Path, trainer: Trainer
 ) -> None:
-    study = swept(tmp_path, {"ae": tensors(1)}, transfer=TRANSFER | {"seeds": 3})
+    study = swept_from(tmp_path, {"ae": tensors(1)}, transfer=TRANSFER | {"seeds": 3})
 
     counts, said = [], set()
     for number in (0, 1, 1, 3, 0):
-        said.add(transferred(study, tmp_path, keep_seeds=number)[0])
+        said.add(told_rows(study, tmp_path, keep_seeds=number)[0])
         counts.append(len(trainer.starts))
 
     # Six trainings; then two once more for their files, then the other four.
@@ -291,14 +271,16 @@ def test_more_kept_repetitions_train_only_those_whose_file_is_missing(
     assert len(said) == 1
     assert len(kept_files(tmp_path)) == 6
     kept_model(tmp_path / "run", Attempt(Strategy.FULL, "ae", 1, 2)).unlink()
-    transferred(study, tmp_path, keep_seeds=3)
+    told_rows(study, tmp_path, keep_seeds=3)
     assert len(trainer.starts) == 13
 
 
 def test_a_run_killed_between_model_and_scores_trains_anew(
     tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = swept(tmp_path, {"ae": tensors(1)}, transfer=TRANSFER | {"strategies": ["scratch"]})
+    study = swept_from(
+        tmp_path, {"ae": tensors(1)}, transfer=TRANSFER | {"strategies": ["scratch"]}
+    )
 
     def killed(*_: object) -> tuple[list[str], np.ndarray]:
         raise KeyboardInterrupt
@@ -306,18 +288,20 @@ def test_a_run_killed_between_model_and_scores_trains_anew(
     with monkeypatch.context() as patch:
         patch.setattr(transfer_stage, "score_subjects", killed)
         with pytest.raises(KeyboardInterrupt):
-            transferred(study, tmp_path, keep_seeds=1)
+            told_rows(study, tmp_path, keep_seeds=1)
     assert kept_files(tmp_path) == ["scratch-1-0"]
     assert len(trainer.starts) == 1
 
-    assert transferred(study, tmp_path, keep_seeds=1)[1] == ["scratch"]
+    assert told_rows(study, tmp_path, keep_seeds=1)[1] == ["scratch"]
     assert len(trainer.starts) == 2
 
 
 def test_a_run_killed_while_the_model_is_written_has_no_scores_either(
     tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = swept(tmp_path, {"ae": tensors(1)}, transfer=TRANSFER | {"strategies": ["scratch"]})
+    study = swept_from(
+        tmp_path, {"ae": tensors(1)}, transfer=TRANSFER | {"strategies": ["scratch"]}
+    )
 
     def killed(*_: object) -> Path:
         raise KeyboardInterrupt
@@ -325,10 +309,10 @@ def test_a_run_killed_while_the_model_is_written_has_no_scores_either(
     with monkeypatch.context() as patch:
         patch.setattr(transfer_stage, "write_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
-            transferred(study, tmp_path, keep_seeds=1)
+            told_rows(study, tmp_path, keep_seeds=1)
 
     # Had the scores been stored first, a study without keep_seeds would take them for finished.
-    transferred(study, tmp_path)
+    told_rows(study, tmp_path)
     assert len(trainer.starts) == 2
     assert kept_files(tmp_path) == []
 
@@ -337,16 +321,16 @@ def test_a_kept_model_goes_with_the_recipe_it_was_trained_by(
     tmp_path: Path, trainer: Trainer
 ) -> None:
     study, _ = planned_by_ae(tmp_path, sources=["t1"], plan_from="ae", keep_seeds=1)
-    transferred(study, tmp_path)
+    told_rows(study, tmp_path)
     assert kept_files(tmp_path) == ["plan-finetune-t1-1-0"]
 
     # By its own plan t1 lends nothing: the file would be of a training that is not in the table.
-    transferred(study, tmp_path, plan_from=None)
+    told_rows(study, tmp_path, plan_from=None)
     assert kept_files(tmp_path) == []
-    transferred(study, tmp_path, epochs=1)
+    told_rows(study, tmp_path, epochs=1)
     assert kept_files(tmp_path) == ["plan-finetune-t1-1-0"]
     before = len(trainer.starts)
-    transferred(study, tmp_path, epochs=2, keep_seeds=0)
+    told_rows(study, tmp_path, epochs=2, keep_seeds=0)
     # Trained by another recipe and not kept: the old file must not stand for it.
     assert len(trainer.starts) == before + 1
     assert kept_files(tmp_path) == []

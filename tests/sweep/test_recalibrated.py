@@ -35,16 +35,16 @@ def scaled(kernel: float, *, running_mean: float = 0.0, shift: float = 0.0) -> n
     return model
 
 
-def pixels(*values: float) -> Tensor:
+def one_pixel_images(*values: float) -> Tensor:
     return torch.tensor(values).reshape(-1, 1, 1, 1)
 
 
 # Mean 0 and unbiased variance (1 + 0 + 1) / 2 = 1.
-AROUND_ZERO = [pixels(-1.0, 0.0, 1.0)]
-THREE = [(pixels(3.0), pixels(3.0), ["p"])]
+AROUND_ZERO = [one_pixel_images(-1.0, 0.0, 1.0)]
+THREE = [(one_pixel_images(3.0), one_pixel_images(3.0), ["p"])]
 
 
-def small_sweep(target: nn.Module, source: Any, **options: Any) -> Sweep:
+def recalibrated_sweep(target: nn.Module, source: Any, **options: Any) -> Sweep:
     options = {"batches": BATCHES, "calibration": CALIBRATION} | options
     batches, calibration = options.pop("batches"), options.pop("calibration")
     return sweep_recalibrated(target, source, batches, Accuracy(2), calibration, **options)
@@ -85,7 +85,10 @@ def test_the_baseline_is_the_target_recalibrated_and_the_notes_say_so() -> None:
 def test_statistics_are_those_of_all_calibration_images_and_not_of_the_scored_ones() -> None:
     target, source = scaled(1.0), scaled(2.0)
     # Mean 2 and unbiased variance (1 + 1 + 1 + 1 + 0) / 4 = 1: 3 - 2 misses 3 by 2.
-    images = [(pixels(1.0, 3.0, 1.0), "labels nobody looks at"), [pixels(3.0, 2.0)]]
+    images = [
+        (one_pixel_images(1.0, 3.0, 1.0), "labels nobody looks at"),
+        [one_pixel_images(3.0, 2.0)],
+    ]
 
     sweep = sweep_recalibrated(target, source, THREE, NegativeMSE(), images)
 
@@ -111,7 +114,7 @@ def naive(target: nn.Module, tensors: dict[str, Tensor]) -> list[list[float]]:
 def test_it_agrees_with_loading_recalibrating_and_running_the_model() -> None:
     target, source = small_network(0), small_network(1)
 
-    sweep = small_sweep(target, source)
+    sweep = recalibrated_sweep(target, source)
 
     assert [swap.name for swap in sweep.swaps] == ["W 1", "W 2", "linear W 1"]
     assert sweep.replacements == ("source",)
@@ -129,7 +132,7 @@ def test_any_swaps_can_be_asked_for_and_go_without_what_is_recomputed() -> None:
     target, source = small_network(0), small_network(1)
     kernel = match_sites(target, source)[0]
 
-    sweep = small_sweep(target, source, swaps=["layer", "pair", kernel])
+    sweep = recalibrated_sweep(target, source, swaps=["layer", "pair", kernel])
 
     kinds = {swap.name: swap.kind for swap in sweep.swaps}
     assert kinds == {
@@ -157,7 +160,7 @@ def test_a_swap_of_statistics_alone_is_refused_with_the_reason() -> None:
     with pytest.raises(
         SiteMismatchError, match=r"cannot sweep \['RM 1', 'RV 1', .* overwrites RM and RV whatever"
     ):
-        small_sweep(target, source, swaps=statistics)
+        recalibrated_sweep(target, source, swaps=statistics)
 
 
 def test_an_identical_swap_costs_nothing_and_takes_no_pass(
@@ -167,7 +170,7 @@ def test_an_identical_swap_costs_nothing_and_takes_no_pass(
     source = small_network(1).state_dict() | {"0.weight": target.state_dict()["0.weight"]}
     done: list[tuple[int, int | None]] = []
 
-    sweep = small_sweep(target, source, progress=lambda *step: done.append(step))
+    sweep = recalibrated_sweep(target, source, progress=lambda *step: done.append(step))
 
     assert sweep.identical == {("W 1", "source")}
     assert sweep.drops("W 1").tolist() == np.zeros((20, 3)).tolist()
@@ -177,7 +180,7 @@ def test_an_identical_swap_costs_nothing_and_takes_no_pass(
 
 
 def test_the_target_as_its_own_source_is_identical_everywhere() -> None:
-    sweep = small_sweep(small_network(0), small_network(0))
+    sweep = recalibrated_sweep(small_network(0), small_network(0))
 
     assert sweep.identical == {(swap.name, "source") for swap in sweep.swaps}
     assert {float(sweep.drops(swap.name).max()) for swap in sweep.swaps} == {0.0}
@@ -191,9 +194,9 @@ def test_images_are_walked_once_so_that_every_swap_gets_the_same() -> None:
         torch.rand(3)
         yield from CALIBRATION
 
-    once = small_sweep(small_network(0), small_network(1), calibration=images())
+    once = recalibrated_sweep(small_network(0), small_network(1), calibration=images())
 
-    listed = small_sweep(small_network(0), small_network(1))
+    listed = recalibrated_sweep(small_network(0), small_network(1))
     assert walks == [1]
     assert {k: v.tolist() for k, v in once.scores.items()} == {
         k: v.tolist() for k, v in listed.scores.items()
@@ -236,7 +239,7 @@ def test_models_and_random_state_are_the_same_afterwards() -> None:
     before = state(target), state(source)
     generators = random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state()
 
-    sweep = small_sweep(target, source, batches=Drawing(), swaps=["single", "layer"])
+    sweep = recalibrated_sweep(target, source, batches=Drawing(), swaps=["single", "layer"])
 
     assert sweep.identical == frozenset()
     assert all(map(same_state, before, (state(target), state(source))))
@@ -246,7 +249,7 @@ def test_models_and_random_state_are_the_same_afterwards() -> None:
 
 
 def test_intervals_and_tables_are_those_of_any_sweep() -> None:
-    frame = small_sweep(small_network(0), small_network(1), seed=3).frame()
+    frame = recalibrated_sweep(small_network(0), small_network(1), seed=3).frame()
 
     assert frame["swap"].unique().tolist() == ["W 1", "W 2", "linear W 1"]
     assert (frame["drop_low"] <= frame["drop"]).all()
@@ -265,7 +268,7 @@ def test_a_network_without_batchnorm_has_nothing_to_recalibrate(norm: nn.Module)
     target = nn.Sequential(nn.Conv2d(1, 2, 1), norm).eval()
 
     with pytest.raises(ModelError, match=r"nothing to recalibrate in Sequential: .*nn.BatchNorm"):
-        small_sweep(target, target)
+        recalibrated_sweep(target, target)
 
 
 @pytest.mark.parametrize(
@@ -279,14 +282,14 @@ def test_a_network_without_batchnorm_has_nothing_to_recalibrate(norm: nn.Module)
 )
 def test_images_that_cannot_be_used_are_refused(calibration: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        small_sweep(small_network(0), small_network(1), calibration=calibration)
+        recalibrated_sweep(small_network(0), small_network(1), calibration=calibration)
 
 
 def test_a_target_in_training_mode_or_without_a_forward_pass_is_refused() -> None:
     with pytest.raises(ModelError, match=r"expected a model \(nn.Module\), got dict"):
-        small_sweep({}, small_network(1))  # type: ignore[arg-type]
+        recalibrated_sweep({}, small_network(1))  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"the target is in training mode.*model.eval\(\)"):
-        small_sweep(small_network(0).train(), small_network(1))
+        recalibrated_sweep(small_network(0).train(), small_network(1))
 
 
 def test_an_output_that_is_no_tensor_is_refused() -> None:
@@ -299,12 +302,12 @@ def test_an_output_that_is_no_tensor_is_refused() -> None:
             return self.model(x), x
 
     with pytest.raises(ModelError, match="returns a tuple of 2; expected a tensor"):
-        small_sweep(Pair().eval(), Pair())
+        recalibrated_sweep(Pair().eval(), Pair())
 
 
 def test_batches_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(ScoreError, match="the batches are empty"):
-        small_sweep(small_network(0), small_network(1), batches=[])
+        recalibrated_sweep(small_network(0), small_network(1), batches=[])
 
 
 def test_nan_outputs_are_refused_with_the_name_of_the_swap() -> None:
@@ -312,14 +315,16 @@ def test_nan_outputs_are_refused_with_the_name_of_the_swap() -> None:
     source["3.weight"][0] = torch.nan
 
     with pytest.raises(ScoreError, match=r"swap 'W 2' \(source\) gives NaN outputs"):
-        small_sweep(small_network(0), source)
+        recalibrated_sweep(small_network(0), source)
 
 
 def test_a_source_without_a_fitting_kernel_is_refused() -> None:
     source = {"1.weight": torch.ones(2)}
 
     with pytest.raises(SiteMismatchError, match="cannot sweep the kernels: none of the source"):
-        small_sweep(small_network(0), source)
+        recalibrated_sweep(small_network(0), source)
     with pytest.raises(SiteMismatchError, match="no tensor of the source fits any site"):
-        small_sweep(small_network(0), {"other": torch.ones(7)})
-    assert [s.name for s in small_sweep(small_network(0), source, swaps="single").swaps] == ["RW 1"]
+        recalibrated_sweep(small_network(0), {"other": torch.ones(7)})
+    assert [s.name for s in recalibrated_sweep(small_network(0), source, swaps="single").swaps] == [
+        "RW 1"
+    ]

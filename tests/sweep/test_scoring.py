@@ -22,7 +22,9 @@ class Sign(nn.Module):
         return torch.cat([-images, images], dim=1) + self.zero
 
 
-def scored(pixels: list[list[float]], labels: list[list[int]], subjects: list[str]) -> np.ndarray:
+def scores_by_subject(
+    pixels: list[list[float]], labels: list[list[int]], subjects: list[str]
+) -> np.ndarray:
     """Scores of subjects whose slices come in batches of one."""
     batches = [
         (torch.tensor(row)[None, None, None], torch.tensor(label)[None, None], [subject])
@@ -34,7 +36,7 @@ def scored(pixels: list[list[float]], labels: list[list[int]], subjects: list[st
 def test_slices_of_a_subject_are_added_up_before_they_are_divided() -> None:
     # b comes between the two slices of a. Class 1 of a: 2 * (1 + 0) / (1 + 2 + 1 + 0) = 0.5;
     # the mean of the slices' Dice of 2/3 and 0 were 0.333.
-    scores = scored(
+    scores = scores_by_subject(
         [[1.0, -1.0], [1.0, 1.0], [1.0, -1.0]], [[1, 1], [1, 1], [0, 0]], ["a", "b", "a"]
     )
 
@@ -42,7 +44,7 @@ def test_slices_of_a_subject_are_added_up_before_they_are_divided() -> None:
 
 
 def test_a_class_that_a_subject_lacks_does_not_count_for_it() -> None:
-    scores = scored([[1.0, -1.0], [1.0, 1.0]], [[0, 0], [1, 1]], ["a", "b"])
+    scores = scores_by_subject([[1.0, -1.0], [1.0, 1.0]], [[0, 0], [1, 1]], ["a", "b"])
 
     assert np.isnan(scores[0, 1])
     assert scores[1, 1] == 1.0

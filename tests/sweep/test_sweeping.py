@@ -22,7 +22,7 @@ from samples.networks import small_batches, small_network
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def line(weight: float, bias: float) -> nn.Sequential:
+def line_network(weight: float, bias: float) -> nn.Sequential:
     """``y = weight * x + bias``."""
     model = nn.Sequential(nn.Linear(1, 1)).eval()
     with torch.no_grad():
@@ -47,7 +47,7 @@ def all_scores(sweep: Sweep) -> dict[tuple[str, str], list[list[float]]]:
 
 
 def test_sweep_scores_one_swap_at_a_time_and_restores_the_target() -> None:
-    target = line(2, 3)
+    target = line_network(2, 3)
     source = {"0.weight": torch.tensor([[10.0]]), "0.bias": torch.tensor([20.0])}
 
     sweep = sweep_sites(target, source, evaluate=first_output, controls=())
@@ -65,8 +65,8 @@ def test_a_full_pass_per_swap_gives_the_same_numbers() -> None:
     images, labels = torch.ones(1, 1), torch.zeros(1, 1)
 
     sweep = sweep_sites(
-        line(2, 3),
-        line(10, 20),
+        line_network(2, 3),
+        line_network(10, 20),
         [(images, labels, ["p"])],
         NegativeMSE(),
         engine="full",
@@ -87,7 +87,13 @@ def test_sums_are_kept_per_subject_over_all_batches() -> None:
     ]
 
     sweep = sweep_sites(
-        line(1, 0), line(2, 0), batches, NegativeMSE(), engine="full", controls=(), swaps="single"
+        line_network(1, 0),
+        line_network(2, 0),
+        batches,
+        NegativeMSE(),
+        engine="full",
+        controls=(),
+        swaps="single",
     )
 
     assert sweep.subjects == ("a", "b")
@@ -171,7 +177,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_gives_others() -> None
     assert other["W 1", "reinit"] != first["W 1", "reinit"]
 
 
-def state_of(model: nn.Module) -> list[object]:
+def everything_of(model: nn.Module) -> list[object]:
     """Everything of a model that a careless sweep could leave changed."""
     return [
         [(key, id(t), t.detach().numpy().tobytes()) for key, t in model.state_dict().items()],
@@ -206,7 +212,7 @@ def test_models_and_random_states_are_the_same_afterwards_bit_for_bit(way: str) 
     items = list(zip(images, labels, subjects, strict=True))
     loader = DataLoader(items, batch_size=2)
     models = (target, source, control)
-    before = [state_of(model)[1:] for model in models]
+    before = [everything_of(model)[1:] for model in models]
     tensors = [{k: t.clone() for k, t in m.state_dict().items()} for m in models]
     states = random_states()
     options: dict[str, Any] = {"controls": ("shuffled", "reinit", control)}
@@ -220,7 +226,7 @@ def test_models_and_random_states_are_the_same_afterwards_bit_for_bit(way: str) 
             small_sweep(target, source, batches=loader, score=Dice(5), **options)
 
     assert random_states() == states
-    assert [state_of(model)[1:] for model in models] == before
+    assert [everything_of(model)[1:] for model in models] == before
     for model, held in zip(models, tensors, strict=True):
         assert all(torch.equal(held[key], t) for key, t in model.state_dict().items())
 
@@ -244,7 +250,7 @@ def test_evaluate_may_give_named_numbers() -> None:
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         return {"first": first_output(model), "half": first_output(model) / 2}
 
-    sweep = sweep_sites(line(2, 3), line(10, 20), evaluate=evaluate, controls=())
+    sweep = sweep_sites(line_network(2, 3), line_network(10, 20), evaluate=evaluate, controls=())
 
     assert sweep.classes == ("first", "half")
     assert sweep.subjects == ()
@@ -254,7 +260,9 @@ def test_evaluate_may_give_named_numbers() -> None:
 
 
 def test_a_single_number_has_no_interval_and_no_subjects() -> None:
-    sweep = sweep_sites(line(2, 3), line(10, 20), evaluate=first_output, controls=())
+    sweep = sweep_sites(
+        line_network(2, 3), line_network(10, 20), evaluate=first_output, controls=()
+    )
 
     frame = sweep.frame()
 
@@ -316,7 +324,7 @@ def test_a_site_found_without_an_example_is_swept_under_its_number_in_the_forwar
     class Backwards(nn.Module):
         def __init__(self, factor: float) -> None:
             super().__init__()
-            self.second, self.first = line(1, 0)[0], line(factor, 0)[0]
+            self.second, self.first = line_network(1, 0)[0], line_network(factor, 0)[0]
 
         def forward(self, x: Tensor) -> Tensor:
             return self.second(self.first(x))
@@ -482,7 +490,7 @@ def test_infinite_scores_are_refused_with_the_name_of_the_swap() -> None:
 
     # Left out of the mean as if it did not count, it would pass for "undecided".
     with pytest.raises(ScoreError, match=r"swap 'linear W 1' \(source\) gives .* not finite"):
-        small_sweep(line(2, 3), source, batches=batches, score=NegativeMSE())
+        small_sweep(line_network(2, 3), source, batches=batches, score=NegativeMSE())
 
 
 def test_nan_outputs_of_the_target_are_refused() -> None:
@@ -571,7 +579,7 @@ def test_tied_tensors_are_swapped_under_both_names() -> None:
     class Tied(nn.Module):
         def __init__(self, factor: float) -> None:
             super().__init__()
-            self.first = line(factor, 0)[0]
+            self.first = line_network(factor, 0)[0]
             self.second = nn.Linear(1, 1, bias=False)
             self.second.weight = self.first.weight
 

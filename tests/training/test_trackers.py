@@ -122,7 +122,10 @@ def test_a_logger_that_is_not_installed_comes_with_the_pip_line(
         lambda name: None if name == "wandb" else found(name),
     )
 
-    with pytest.raises(MissingExtraError, match=r"wandb is not installed. Run: pip install wandb"):
+    with pytest.raises(
+        MissingExtraError,
+        match=r"pip install 'paramreuse\[trackers\]'",
+    ):
         require_tracker("wandb")
 
 

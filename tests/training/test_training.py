@@ -49,7 +49,7 @@ def squares() -> PreparedSet:
     return PreparedSet(images, labels, subjects, subjects, ("background", "square"))
 
 
-def small_net(seed: int = 0, outputs: int = 2) -> nn.Module:
+def net_with_dropout(seed: int = 0, outputs: int = 2) -> nn.Module:
     return initial_model(
         lambda: nn.Sequential(
             nn.Conv2d(1, 4, 3, padding=1),
@@ -64,7 +64,7 @@ def small_net(seed: int = 0, outputs: int = 2) -> nn.Module:
 
 def trained(model: nn.Module | None = None, **changes: object) -> TrainingResult:
     return train_model(
-        small_net() if model is None else model,
+        net_with_dropout() if model is None else model,
         squares(),
         squares(),
         settings=replace(SETTINGS, **changes),
@@ -79,7 +79,9 @@ def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
 
 def test_training_learns_and_returns_the_best_epoch_in_evaluation_mode() -> None:
 
-    result = train_model(small_net(), squares(), squares(), settings=replace(SETTINGS, epochs=8))
+    result = train_model(
+        net_with_dropout(), squares(), squares(), settings=replace(SETTINGS, epochs=8)
+    )
 
     scores = [row.validation_score for row in result.history]
     assert [row.epoch for row in result.history] == list(range(1, 9))
@@ -103,7 +105,9 @@ def test_the_best_weights_are_those_of_the_best_epoch_not_of_the_last() -> None:
     inverted = replace(squares(), labels=1 - squares().labels)
     seen: list[EpochRow] = []
 
-    result = train_model(small_net(), squares(), inverted, settings=SETTINGS, on_epoch=seen.append)
+    result = train_model(
+        net_with_dropout(), squares(), inverted, settings=SETTINGS, on_epoch=seen.append
+    )
 
     scores = [row.validation_score for row in seen]
     assert tuple(seen) == result.history
@@ -114,7 +118,7 @@ def test_the_best_weights_are_those_of_the_best_epoch_not_of_the_last() -> None:
 
 def test_an_auto_encoder_learns_its_input_on_every_output_channel() -> None:
     result = train_model(
-        small_net(outputs=4),
+        net_with_dropout(outputs=4),
         squares(),
         squares(),
         task="autoencoder",
@@ -133,7 +137,7 @@ def test_an_auto_encoder_takes_unlabelled_slices_too() -> None:
     bare = squares()
     bare.labels[:] = UNLABELLED
 
-    result = train_model(small_net(), bare, bare, task="autoencoder", settings=SETTINGS)
+    result = train_model(net_with_dropout(), bare, bare, task="autoencoder", settings=SETTINGS)
 
     assert len(result.history) == 3
 
@@ -146,8 +150,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
 
 def test_the_callers_model_and_random_states_are_left_alone() -> None:
-    model = small_net()
-    before = small_net()
+    model = net_with_dropout()
+    before = net_with_dropout()
     hooks = [len(module._forward_hooks) for module in model.modules()]
     modes = [module.training for module in model.eval().modules()]
     states = (random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state())
@@ -212,11 +216,11 @@ def test_an_interrupted_training_resumes_to_the_weights_of_an_uninterrupted_one(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_model(small_net(), squares(), squares(), settings=settings, on_epoch=interrupt)
+        train_model(net_with_dropout(), squares(), squares(), settings=settings, on_epoch=interrupt)
     assert signal.getsignal(signal.SIGINT) != signal.SIG_IGN
     rest: list[int] = []
     resumed = train_model(
-        small_net(),
+        net_with_dropout(),
         squares(),
         squares(),
         settings=settings,
@@ -249,17 +253,19 @@ def test_a_training_stopped_within_an_epoch_repeats_that_epoch(tmp_path: Path) -
     interrupted = StopsOnce(batches(squares(), 4))
     seen: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        train_model(small_net(), interrupted, squares(), settings=settings)
+        train_model(net_with_dropout(), interrupted, squares(), settings=settings)
 
     resumed = train_model(
-        small_net(),
+        net_with_dropout(),
         interrupted,
         squares(),
         settings=settings,
         on_epoch=lambda row: seen.append(row.epoch),
     )
 
-    whole = train_model(small_net(), list(batches(squares(), 4)), squares(), settings=SETTINGS)
+    whole = train_model(
+        net_with_dropout(), list(batches(squares(), 4)), squares(), settings=SETTINGS
+    )
     assert seen == [2, 3]
     assert_same_weights(resumed.model, whole.model)
 
@@ -271,7 +277,7 @@ def test_a_finished_training_is_read_again_without_a_step(tmp_path: Path) -> Non
         raise AssertionError(row)
 
     settings = replace(SETTINGS, folder=tmp_path)
-    again = train_model(small_net(), squares(), squares(), settings=settings, on_epoch=fail)
+    again = train_model(net_with_dropout(), squares(), squares(), settings=settings, on_epoch=fail)
 
     assert again.history == first.history
     assert_same_weights(again.model, first.model)
@@ -283,19 +289,19 @@ def test_the_checkpoint_of_another_training_is_refused_unless_resume_is_off(tmp_
     with pytest.raises(CheckpointError, match=r"last.ckpt: it was written by another training"):
         trained(folder=tmp_path, learning_rate=0.02)
     with pytest.raises(CheckpointError, match="resume=False"):
-        trained(small_net(seed=1), folder=tmp_path)
+        trained(net_with_dropout(seed=1), folder=tmp_path)
 
-    assert trained(small_net(seed=1), folder=tmp_path, resume=False).history
+    assert trained(net_with_dropout(seed=1), folder=tmp_path, resume=False).history
 
 
 def test_frozen_tensors_stay_and_the_copy_trained_is_frozen_too() -> None:
-    model = small_net()
+    model = net_with_dropout()
     keys = ["0.weight", "0.bias", "1.weight", "1.running_mean", "1.running_var"]
     freeze_tensors(model, keys)
 
     result = trained(model)
 
-    before, after = small_net().state_dict(), result.model.state_dict()
+    before, after = net_with_dropout().state_dict(), result.model.state_dict()
     assert {key for key in before if torch.equal(before[key], after[key])} == {
         *keys,
         "1.num_batches_tracked",
@@ -309,11 +315,13 @@ def test_the_checkpoint_of_other_images_is_refused(tmp_path: Path) -> None:
     other.images[0, 0, 0, 0] += 1
 
     with pytest.raises(CheckpointError, match="other settings, data, starting weights"):
-        train_model(small_net(), other, squares(), settings=replace(SETTINGS, folder=tmp_path))
+        train_model(
+            net_with_dropout(), other, squares(), settings=replace(SETTINGS, folder=tmp_path)
+        )
 
 
 def test_a_model_frozen_throughout_is_refused() -> None:
-    model = small_net()
+    model = net_with_dropout()
     freeze_tensors(model, model.state_dict())
 
     with pytest.raises(PlanError, match="every parameter of the model is frozen"):
@@ -331,7 +339,7 @@ def test_mixed_precision_trains_and_returns_float32() -> None:
 def test_plain_batches_train_as_they_come() -> None:
     plain = list(batches(squares(), 4))
 
-    result = train_model(small_net(), plain, plain, settings=SETTINGS)
+    result = train_model(net_with_dropout(), plain, plain, settings=SETTINGS)
 
     assert len(result.history) == 3
 
@@ -341,7 +349,7 @@ def test_every_epoch_has_its_own_order_and_augmentation() -> None:
 
     def after(epochs: int, train: object) -> nn.Module:
         settings = replace(SETTINGS, epochs=epochs)
-        return train_model(small_net(), train, squares(), settings=settings).model
+        return train_model(net_with_dropout(), train, squares(), settings=settings).model
 
     assert_same_weights(after(1, squares()), after(1, first))
     assert not torch.equal(after(2, squares())[0].weight, after(2, first)[0].weight)
@@ -360,7 +368,7 @@ def test_a_loss_that_is_not_finite_names_the_epoch_and_what_to_try() -> None:
     broken.images[3] = math.nan
 
     with pytest.raises(ModelError, match=r"loss is nan in epoch 1. Try a smaller learning_rate"):
-        train_model(small_net(), broken, squares(), settings=SETTINGS)
+        train_model(net_with_dropout(), broken, squares(), settings=SETTINGS)
 
 
 def test_a_validation_set_without_foreground_is_refused() -> None:
@@ -368,7 +376,7 @@ def test_a_validation_set_without_foreground_is_refused() -> None:
     empty.labels[:] = 0
 
     with pytest.raises(ScoreError, match="no subject of the validation set has a foreground class"):
-        train_model(small_net(), squares(), empty, settings=SETTINGS)
+        train_model(net_with_dropout(), squares(), empty, settings=SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +399,7 @@ def test_an_absent_device_and_an_unknown_task_are_refused() -> None:
     with pytest.raises(ParamReuseError, match="device 'gpu0': expected 'auto'"):
         trained(device="gpu0")
     with pytest.raises(ParamReuseError, match="task 'detection': expected one of"):
-        train_model(small_net(), [], [], task="detection")
+        train_model(net_with_dropout(), [], [], task="detection")
 
 
 def test_segmentation_loss_of_worked_out_logits() -> None:
@@ -432,8 +440,8 @@ def test_initial_model_depends_on_the_seed_alone() -> None:
     torch.manual_seed(3)
     state = torch.get_rng_state()
 
-    assert_same_weights(small_net(1), small_net(1))
-    assert not torch.equal(small_net(1)[0].weight, small_net(2)[0].weight)
+    assert_same_weights(net_with_dropout(1), net_with_dropout(1))
+    assert not torch.equal(net_with_dropout(1)[0].weight, net_with_dropout(2)[0].weight)
     assert torch.equal(torch.get_rng_state(), state)
 
 

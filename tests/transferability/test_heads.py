@@ -13,7 +13,7 @@ from paramreuse.errors import ScoreError
 from paramreuse.transferability.heads import held_out_neighbours, held_out_ridge
 
 
-def pixels(seed: int = 0) -> tuple[Tensor, Tensor, list[str]]:
+def pixels_of_subjects(seed: int = 0) -> tuple[Tensor, Tensor, list[str]]:
     """Four features of three classes, 50 pixels of each of three subjects."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(150) % 3
@@ -28,7 +28,7 @@ def dice(wanted: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def held_out_dice(predict) -> dict[str, float]:
-    features, labels, owners = pixels()
+    features, labels, owners = pixels_of_subjects()
     x, y, of = features.numpy(), labels.numpy(), np.array(owners)
     found = {}
     for subject in "abc":
@@ -59,7 +59,7 @@ def test_ridge_agrees_with_scikit_learn(penalty: float) -> None:
             Ridge(alpha=penalty * len(seen)).fit(seen, np.eye(3)[wanted]).predict(asked).argmax(1)
         )
 
-    found = held_out_ridge(*pixels(), 3, penalty=penalty)
+    found = held_out_ridge(*pixels_of_subjects(), 3, penalty=penalty)
 
     assert found == pytest.approx(held_out_dice(predict), abs=1e-12)
     assert max(found.values()) < 1
@@ -70,7 +70,7 @@ def test_neighbours_agree_with_scikit_learn(neighbours: int) -> None:
     def predict(seen, wanted, asked):
         return KNeighborsClassifier(neighbours).fit(seen, wanted).predict(asked)
 
-    found = held_out_neighbours(*pixels(), 3, neighbours=neighbours)
+    found = held_out_neighbours(*pixels_of_subjects(), 3, neighbours=neighbours)
 
     assert found == pytest.approx(held_out_dice(predict), abs=1e-12)
 
@@ -89,7 +89,7 @@ def test_neighbours_worked_out_by_hand() -> None:
 
 @pytest.mark.parametrize("head", [held_out_ridge, held_out_neighbours])
 def test_maps_give_what_their_rows_give(head) -> None:
-    features, labels, owners = pixels()
+    features, labels, owners = pixels_of_subjects()
     maps = features.reshape(6, 5, 5, 4).movedim(-1, 1)
 
     found = head(maps, labels.reshape(6, 5, 5), owners[::25], 3)
@@ -99,7 +99,7 @@ def test_maps_give_what_their_rows_give(head) -> None:
 
 @pytest.mark.parametrize("head", [held_out_ridge, held_out_neighbours])
 def test_a_pixel_without_label_is_neither_fitted_nor_scored(head) -> None:
-    features, labels, owners = pixels()
+    features, labels, owners = pixels_of_subjects()
     wild = torch.cat([features, 1e3 * torch.ones(1, 4).double()])
     ignored = torch.cat([labels, torch.tensor([-1])])
 
@@ -108,7 +108,7 @@ def test_a_pixel_without_label_is_neither_fitted_nor_scored(head) -> None:
 
 @pytest.mark.parametrize("head", [held_out_ridge, held_out_neighbours])
 def test_a_subject_without_foreground_has_no_dice(head) -> None:
-    features, labels, owners = pixels()
+    features, labels, owners = pixels_of_subjects()
     labels[:50] = 0
 
     found = head(features, labels, owners, 3)
@@ -119,7 +119,7 @@ def test_a_subject_without_foreground_has_no_dice(head) -> None:
 
 @pytest.mark.parametrize("head", [held_out_ridge, held_out_neighbours])
 def test_features_that_are_not_finite_give_no_number_and_constant_ones_do(head) -> None:
-    features, labels, owners = pixels()
+    features, labels, owners = pixels_of_subjects()
 
     constant = torch.cat([features, torch.ones(150, 1).double()], dim=1)
     assert head(constant, labels, owners, 3) == head(features, labels, owners, 3)
@@ -129,7 +129,7 @@ def test_features_that_are_not_finite_give_no_number_and_constant_ones_do(head) 
 
 @pytest.mark.parametrize("head", [held_out_ridge, held_out_neighbours])
 def test_what_cannot_be_held_out_is_said(head) -> None:
-    features, labels, owners = pixels()
+    features, labels, owners = pixels_of_subjects()
 
     with pytest.raises(ScoreError, match=r"expected two or more, got \['a'\]"):
         head(features, labels, ["a"] * 150, 3)

@@ -89,6 +89,10 @@ class Ties:
 
     def groups(self) -> list[Ids]:
         """Return the classes that are exchangeable for each other, by what they met."""
+        # A permutation of classes is allowed if it moves positions within dimensions only: then all
+        # values of the trace stay what they are but for the order of their positions. Two classes
+        # that stand in the same dimensions equally often can be exchanged so; where one stands and
+        # the other does not, the exchange would need a position that is not there.
         met: dict[int, list[tuple[int, int]]] = {}
         for index, dim in enumerate(self._marks):
             classes, counts = np.unique(self.classes(dim), return_counts=True)
@@ -100,6 +104,7 @@ class Ties:
         return [np.array(sorted(channels), dtype=np.int64) for channels in equals.values()]
 
     def _root(self, channel: int) -> int:
+        # Every channel passed is hung on its grandparent, so that long chains are walked once.
         while self._parents[channel] != channel:
             self._parents[channel] = self._parents[self._parents[channel]]
             channel = self._parents[channel]
@@ -108,6 +113,7 @@ class Ties:
     def _join(self, a: int, b: int) -> None:
         first, second = sorted((self._root(a), self._root(b)))
         self._parents[second] = first
+        # A reason is kept at the root alone. It has to move along, or the class would be free.
         if second in self._reasons:
             self._reasons.setdefault(first, self._reasons.pop(second))
 
@@ -155,6 +161,8 @@ class Slot:
                 f"{self.dim}, got shape {tuple(tensor.shape)}. The channels were found in another "
                 "network; give tensors of the one that was aligned"
             )
+        # All m positions of a channel go together, the k-th to the k-th, and the positions of
+        # channels outside the group stay: the index is a permutation of the whole dimension.
         index = torch.arange(self.size)
         positions = torch.from_numpy(self.positions)
         index[positions] = positions[permutation.cpu()]
@@ -186,30 +194,36 @@ def find_groups(ties: Ties, uses: Sequence[Use]) -> list[ChannelGroup]:
     for use in uses:
         for dim in use.dims:
             ties.mark(dim)
-    classes = [
+    classes = _classes(ties, uses)
+    groups: dict[str, ChannelGroup] = {}
+    for channels in ties.groups():
+        reason = ties.reason(int(channels[0])) or ""
+        slots = tuple(_slots(channels, classes))
+        if len(channels) > 1 and slots and reason != POSITION:
+            name = _free_name(_name(slots), groups)
+            groups[name] = ChannelGroup(name, len(channels), slots, reason)
+    return list(groups.values())
+
+
+def _classes(ties: Ties, uses: Sequence[Use]) -> list[tuple[Use, int, Ids]]:
+    """List every dimension that holds channels, with the class of each of its positions."""
+    return [
         (use, number, ties.classes(dim))
         for use in uses
         for number, dim in enumerate(use.dims)
         if not isinstance(dim, str)
     ]
-    found: dict[str, ChannelGroup] = {}
-    for channels in ties.groups():
-        reason = ties.reason(int(channels[0])) or ""
-        slots = tuple(_slots(channels, classes))
-        if len(channels) > 1 and slots and reason != POSITION:
-            name = _free_name(_name(slots), found)
-            found[name] = ChannelGroup(name, len(channels), slots, reason)
-    return list(found.values())
 
 
-def _slots(channels: Ids, classes: Sequence[tuple[Use, int, Ids]]) -> Iterator[Slot]:
-    for use, number, held in classes:
-        (places,) = np.isin(held, channels).nonzero()
+def _slots(channels: Ids, dimensions: Sequence[tuple[Use, int, Ids]]) -> Iterator[Slot]:
+    for use, number, classes in dimensions:
+        (places,) = np.isin(classes, channels).nonzero()
         if len(places):
-            # Stable, so that the k-th place of each channel stays the k-th.
-            by_channel = places[np.argsort(held[places], kind="stable")]
+            # Stable, so that the k-th place of each channel stays the k-th. Classes of one group
+            # stand in a dimension equally often, so the places make up a full table.
+            by_channel = places[np.argsort(classes[places], kind="stable")]
             positions = by_channel.reshape(len(channels), -1)
-            yield Slot(use.key, use.rows, number, len(held), positions)
+            yield Slot(use.key, use.rows, number, len(classes), positions)
 
 
 def _name(slots: Sequence[Slot]) -> str:

@@ -148,8 +148,10 @@ def align_models(
     live = [group for group in groups if not group.frozen]
     order = np.random.default_rng(seed)
     starts = (_Matching(live, ours, theirs) for _ in range(2))
-    found = [_descend(start, order, layer_by_layer=bool(at)) for at, start in enumerate(starts)]
-    best = max(found, key=_Matching.objective)
+    # Descent ends where no single group can improve, and where that is depends on its start: the
+    # source as it is suits models of one start, layer by layer undoes any mere permutation.
+    ends = [_descend(start, order, layer_by_layer=bool(at)) for at, start in enumerate(starts)]
+    best = max(ends, key=_Matching.objective)
     names = [group.name for group in live]
     permutations = dict(zip(names, best.permutations, strict=True))
     alignment = Alignment(tuple(groups), permutations, (), tuple(ours), aliases_of(target))
@@ -192,16 +194,12 @@ class _Matching:
         self.permutations = [torch.arange(group.size) for group in groups]
         self._ours: dict[str, Tensor] = {}
         self._theirs: dict[str, Tensor] = {}
-        for key in {slot.key: None for group in groups for slot in group.slots}:
-            if key not in theirs or theirs.shape_of(key) != tuple(ours[key].shape):
-                continue
+        keys = dict.fromkeys(slot.key for group in groups for slot in group.slots)
+        for key in (key for key in keys if _has_shape(theirs, key, ours[key].shape)):
             mine, other = _of_unit_size(ours[key]), _of_unit_size(theirs[key])
             if mine is not None and other is not None:
                 self._ours[key], self._theirs[key] = mine, other
-        self._holders: dict[tuple[object, ...], set[int]] = {}
-        for index, group in enumerate(groups):
-            for slot in group.slots:
-                self._holders.setdefault((slot.key, slot.rows), set()).add(index)
+        self._members = _groups_by_part(groups)
 
     def slots(self, index: int, settled: Container[int]) -> list[Slot]:
         """Return where a group stands in tensors whose other groups are all settled."""
@@ -210,14 +208,16 @@ class _Matching:
             for slot in self.groups[index].slots
             if slot.key in self._ours
             and all(
-                other == index or other in settled for other in self._holders[slot.key, slot.rows]
+                other == index or other in settled for other in self._members[slot.key, slot.rows]
             )
         ]
 
     def neighbours(self, index: int) -> set[int]:
         """Return the groups that stand in a tensor together with a group."""
         slots = self.groups[index].slots
-        near = set().union(*(self._holders[slot.key, slot.rows] for slot in slots))
+        near = set().union(*(self._members[slot.key, slot.rows] for slot in slots))
+        # A group on both sides of one tensor (W[i, j] with both i and j its own) changes what it
+        # is compared with when it moves, so it is to be looked at again.
         return near if self._stands_twice(slots) else near - {index}
 
     @staticmethod
@@ -230,14 +230,18 @@ class _Matching:
             return False
         likeness = sum(self._likeness(slot) for slot in slots)
         assert isinstance(likeness, np.ndarray)
+        # The objective is linear in one group's permutation as long as all others stand still, so
+        # the assignment with the largest sum is the best one, not only a better one.
         rows, step = linear_sum_assignment(likeness, maximize=True)
         gain = likeness[rows, step].sum() - np.trace(likeness)
         if gain <= _SMALLEST_GAIN * sum(slot.part(self._ours[slot.key]).numel() for slot in slots):
             return False
+        # Where the group stands on both sides of one tensor the objective is quadratic, and the
+        # assignment, which holds one side in place, may make it worse: then the step is undone.
         twice = self._stands_twice(slots)
         before = self.objective() if twice else 0.0
         self._permute(index, torch.from_numpy(step))
-        if twice and self.objective() <= before:  # the assignment held the other side in place
+        if twice and self.objective() <= before:
             self._permute(index, torch.from_numpy(np.argsort(step)))
             return False
         return True
@@ -262,6 +266,19 @@ class _Matching:
         for slot in self.groups[index].slots:
             if slot.key in self._theirs:
                 slot.permute_(self._theirs[slot.key], step)
+
+
+def _has_shape(source: Lent, key: str, shape: torch.Size) -> bool:
+    return key in source and source.shape_of(key) == tuple(shape)
+
+
+def _groups_by_part(groups: Sequence[ChannelGroup]) -> dict[tuple[object, ...], set[int]]:
+    """Return the numbers of the groups that stand in each part of a tensor."""
+    members: dict[tuple[object, ...], set[int]] = {}
+    for index, group in enumerate(groups):
+        for slot in group.slots:
+            members.setdefault((slot.key, slot.rows), set()).add(index)
+    return members
 
 
 def _of_unit_size(tensor: Tensor) -> Tensor | None:
@@ -292,6 +309,8 @@ def _descend(state: _Matching, order: np.random.Generator, *, layer_by_layer: bo
             if slots := state.slots(index, settled):
                 state.improve(index, slots)
                 settled.add(index)
+    # Every step raises the objective and there are finitely many permutations, so this ends. A
+    # group whose neighbours have not moved would find the same assignment, so it is not asked.
     waiting = set(everyone)
     for _ in range(_MAX_SWEEPS):
         for index in order.permutation(sorted(waiting)).tolist():

@@ -43,6 +43,8 @@ def _convolution(call: Call) -> Value:
         call.ties.tie(weight[1], x[at])
         out = weight[0]
     elif call.shape(1)[1] == 1:
+        # Depthwise: input channel c makes outputs c * multiple to (c + 1) * multiple - 1, and these
+        # are the same channel from here on, since they can only move with it.
         multiple = call.shape(1)[0] // groups
         out = x[at] if isinstance(x[at], str) else np.repeat(x[at], multiple)
         call.ties.tie(weight[0], out)
@@ -55,6 +57,9 @@ def _convolution(call: Call) -> Value:
 
 def _grouped(call: Call, weight: Dims, entering: Dim, groups: int) -> Dim:
     """Let channels change places within their group of a grouped convolution."""
+    # Position j along dimension 1 of the weight is another input channel in every group. As one
+    # dimension these would be tied across groups, so each group's rows are followed as a tensor of
+    # their own; a weight with a second user has no such parts there and stays in place.
     node, out = call.argument(1), weight[0]
     if isinstance(out, str) or isinstance(entering, str) or len(node.users) > 1:
         fix_all(call, (entering, *weight), "a grouped convolution whose weight or input is fixed")
@@ -117,6 +122,8 @@ def _group_norm(call: Call) -> Value:
     for place, name in ((2, "weight"), (3, "bias")):
         if dims := call.dims(place, name):
             call.ties.tie(dims[0], x[1])
+    # Mean and variance are those of a group of channels: the same in any order within it, others
+    # if a channel left it. The mark keeps channels of different groups from being exchanged.
     if not isinstance(x[1], str):
         for ids in np.split(x[1], num_groups):
             call.ties.mark(ids)
@@ -124,6 +131,7 @@ def _group_norm(call: Call) -> Value:
 
 
 def _layer_norm(call: Call) -> Value:
+    # Mean and variance over all channels do not depend on their order.
     x = call.dims(0)
     for place, name in ((2, "weight"), (3, "bias")):
         dims = call.dims(place, name)
@@ -167,6 +175,7 @@ def _over_places(num_dims: int) -> Rule:
 
 
 def _reduce(call: Call) -> Value:
+    # A sum, mean or maximum over channels is the same in any order, so nothing has to be fixed.
     x, dim = call.dims(0), call.argument(1, "dim")
     rank = len(x)
     listed = [dim] if isinstance(dim, int) else (dim or range(rank))
@@ -176,6 +185,8 @@ def _reduce(call: Call) -> Value:
     return tuple(one for at, one in enumerate(x) if at not in gone)
 
 
+# Softmax is among those that change no dimension: over the channels it divides all of them by the
+# same sum, over places each by its own.
 _RULES: dict[str, Rule] = {
     **{f"conv{n}d": _convolution for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": _transposed_convolution for n in (1, 2, 3)},

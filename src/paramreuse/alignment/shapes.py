@@ -1,5 +1,6 @@
 """How channels move when a tensor is reshaped, cut, joined or reordered."""
 
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -10,10 +11,20 @@ from paramreuse.alignment.channels import POSITION, Dim, Dims, Ids
 
 def reshape(call: Call) -> Value:
     """Follow channels through a change of shape: dimensions may be joined, places only be split."""
-    old, new = call.shape(0), call.shape()
-    dims = [(dim, size) for dim, size in zip(call.dims(0), old, strict=True) if size != 1]
-    sizes = [size for size in new if size != 1]
-    found: list[Dim] = []
+    dims = [dim for taken, made in _runs(call) for dim in _regroup(call, taken, made)]
+    remaining = iter(dims)
+    return tuple(POSITION if size == 1 else next(remaining) for size in call.shape())
+
+
+def _runs(call: Call) -> Iterator[tuple[list[tuple[Dim, int]], list[int]]]:
+    """Yield the shortest runs of old dimensions and of new ones that stand for each other.
+
+    A change of shape keeps the order of the values in memory, so where the products of the sizes
+    agree, both runs count the same positions. Dimensions of size 1 count nothing.
+    """
+    old = zip(call.dims(0), call.shape(0), strict=True)
+    dims = [(dim, size) for dim, size in old if size != 1]
+    sizes = [size for size in call.shape() if size != 1]
     while dims or sizes:
         taken, made = [dims.pop(0)], [sizes.pop(0)]
         while (left := prod(size for _, size in taken)) != (right := prod(made)):
@@ -21,25 +32,24 @@ def reshape(call: Call) -> Value:
                 taken.append(dims.pop(0))
             else:
                 made.append(sizes.pop(0))
-        found += _regroup(call, taken, made)
-    remaining = iter(found)
-    return tuple(POSITION if size == 1 else next(remaining) for size in new)
+        yield taken, made
 
 
 def _regroup(call: Call, taken: list[tuple[Dim, int]], made: list[int]) -> list[Dim]:
-    if len(taken) == len(made) == 1:
-        return [taken[0][0]]
     tracked = [at for at, (dim, _) in enumerate(taken) if not isinstance(dim, str)]
-    if not tracked:
+    if not tracked or len(taken) == len(made) == 1:
         return [taken[0][0]] * len(made)
     if len(tracked) > 1 or len(made) > 1:
         reason = f"{call.node.target} joins or splits channels"
         fix_all(call, [dim for dim, _ in taken], reason)
         return [reason] * len(made)
+    # Channels joined with places, as before a linear layer: a position belongs to the channel it
+    # came from, and a channel moves with all of its positions.
+    (at,) = tracked
     sizes = [size for _, size in taken]
-    ids = np.asarray(taken[tracked[0]][0]).reshape(
-        [-1 if at in tracked else 1 for at in range(len(sizes))]
-    )
+    along = [1] * len(sizes)
+    along[at] = -1
+    ids = np.asarray(taken[at][0]).reshape(along)
     return [np.broadcast_to(ids, sizes).reshape(-1)]
 
 
@@ -73,13 +83,18 @@ def concatenate(call: Call) -> Value:
     at = call.argument(1, "dim", 0) % len(call.shape())
     out = list(parts[0])
     for dims in parts[1:]:
-        for place, dim in enumerate(dims):
-            if place != at:
-                call.ties.tie(out[place], dim)
+        _tie_elsewhere(call, at, out, dims)
     if any(not isinstance(dims[at], str) for dims in parts):
         pieces = zip(parts, sizes, strict=True)
         out[at] = np.concatenate([_as_ids(call, dims[at], size[at]) for dims, size in pieces])
     return tuple(out)
+
+
+def _tie_elsewhere(call: Call, at: int, dims: Sequence[Dim], others: Dims) -> None:
+    """Tie two tensors that are joined along dimension ``at`` along all other dimensions."""
+    for place, (dim, other) in enumerate(zip(dims, others, strict=True)):
+        if place != at:
+            call.ties.tie(dim, other)
 
 
 def _single(value: Value) -> Dims:
@@ -89,6 +104,8 @@ def _single(value: Value) -> Dims:
 def _as_ids(call: Call, dim: Dim, size: int) -> Ids:
     if not isinstance(dim, str):
         return dim
+    # Channels of their own that are fixed for the same reason: beside channels that may move, one
+    # reason for the whole dimension would fix those as well.
     ids = call.ties.fresh(size)
     call.ties.fix(ids, dim)
     return ids
@@ -97,6 +114,8 @@ def _as_ids(call: Call, dim: Dim, size: int) -> Ids:
 def _cut(call: Call, dim: Dim, part: slice) -> Dim:
     if isinstance(dim, str):
         return dim
+    # A channel of several positions may lie on both sides of the cut. Moving it would then exchange
+    # what is kept for what is not.
     if len(np.unique(dim)) < len(dim):
         call.ties.fix(dim, reason := f"{call.node.target} cuts through channels")
         return reason
@@ -141,6 +160,7 @@ def pad(call: Call) -> Value:
             call.ties.fix(x[at], "padding tells channels apart")
             x[at] = POSITION
         elif isinstance(x[at], str) and (at != 1 or x[at] == POSITION):
+            # Rows, columns and samples stay places; only along dimension 1 are constants channels.
             x[at] = POSITION
         else:
             x[at] = _with_constants(call, _as_ids(call, x[at], call.shape(0)[at]), before, behind)
@@ -148,6 +168,8 @@ def pad(call: Call) -> Value:
 
 
 def _with_constants(call: Call, ids: Ids, before: int, behind: int) -> Dim:
+    # Each constant is a channel of its own: the sum that follows ties it to the channel to which it
+    # is added, so that only constants added to exchangeable channels are exchanged.
     kept: Dim = ids
     if min(before, behind) < 0:
         kept = _cut(call, ids, slice(max(-before, 0), len(ids) - max(-behind, 0)))
@@ -162,6 +184,8 @@ def shuffle_pixels(call: Call) -> Value:
     x, factor = call.dims(0), call.argument(1) ** 2
     channels = x[-3]
     if not isinstance(channels, str):
+        # Channels c * factor to c * factor + factor - 1 become the places of channel c. Tied, they
+        # change places as one block, each with its like, so every place keeps its own.
         for shift in range(1, factor):
             call.ties.tie(channels[::factor], channels[shift::factor])
         channels = channels[::factor]

@@ -63,6 +63,8 @@ def aliases_of(model: nn.Module) -> dict[str, str]:
 
 def _join_tied(traced: _Traced, aliases: Mapping[str, str]) -> None:
     """Let every use of a tied tensor be a use of its first name."""
+    # The trace has an input for each name, as if they were tensors of their own. Followed apart,
+    # two names could be given different permutations, and the one tensor cannot have both.
     first: dict[str, Node] = {}
     for node in list(traced.graph.nodes):
         if node.op == "placeholder" and node.name in traced.keys:
@@ -80,10 +82,13 @@ def _traced_groups(traced: _Traced) -> list[ChannelGroup]:
     grouped: dict[Node, list[tuple[Ids, Ids]]] = {}
     for node in traced.graph.nodes:
         if node.op == "output":
+            # The caller reads outputs by position, so their channels are not ours to move.
             for entering in node.all_input_nodes:
                 _fix(ties, values[entering], _OUTPUT)
         elif node.op == "call_function":
             values[node] = apply_rule(Call(node, ties, values, grouped))
+            # Also values between two operations: channels that go different ways are not alike,
+            # although the tensors of the state dict alone might not tell them apart.
             _mark(ties, values[node])
         else:
             values[node] = _entering(node, traced.keys, ties)
@@ -180,6 +185,10 @@ def _checked(
     model: nn.Module, example_input: Tensor, groups: list[ChannelGroup]
 ) -> list[ChannelGroup]:
     """Freeze every group whose permutation changes what the network computes."""
+    # The rules above are ours and may be wrong about an operation; the network itself is asked. An
+    # output that is the same at random values is the same function of them, but for chance of
+    # measure zero. So what holds for each group alone holds for all at once, and asking for all at
+    # once first costs one run where every rule is right.
     live = [group for group in groups if not group.frozen]
     probe = _Probe(model, example_input)
     if probe.is_unchanged_by(live):
@@ -196,6 +205,8 @@ class _Probe:
         self._generator = torch.Generator().manual_seed(0)
         self._model = model
         self._input = example_input
+        # A new BatchNorm has the same four numbers in every channel, and the wrong permutation of
+        # equals would go unseen.
         if example_input.is_floating_point():
             self._model, self._input = model.double(), self._jittered(example_input.double())
         named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
@@ -213,6 +224,8 @@ class _Probe:
             for slot in group.slots:
                 slot.permute_(state[slot.key], permutation)
         after = self._outputs(state)
+        # Adding float64 in another order moves the last of 16 digits; putting a value where another
+        # was moves one of the first.
         return all(
             bool((one - other).abs().max() <= 1e-6 * one.abs().max())
             for one, other in zip(self._before, after, strict=True)

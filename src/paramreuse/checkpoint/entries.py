@@ -1,7 +1,8 @@
 """Where in a nested checkpoint the state dict lies: beside optimisers, under ``model``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 from torch import Tensor
 
@@ -24,6 +25,7 @@ _USUAL_NAMES = (
 # Training state that holds tensors of its own and never the network.
 _NOT_WEIGHTS = ("optim", "scheduler", "scaler", "callbacks", "loops", "rng", "amp", "hyper")
 _MAX_DEPTH = 4
+_MOST_DICTS = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +62,7 @@ def find_entry(content: object, *, file: str, entry: str | None = None) -> tuple
     Raises:
         CheckpointError: There is none, or several and nothing says which.
     """
-    found = _collect(content, ())
+    found = _collect(content, (), count(1), file)
     if not found:
         raise CheckpointError(
             f"cannot find a state dict in {file}: expected tensors by name, at the top or under "
@@ -70,10 +72,18 @@ def find_entry(content: object, *, file: str, entry: str | None = None) -> tuple
     return chosen, [other.nesting for other in found if other is not chosen]
 
 
-def _collect(content: object, path: tuple[str, ...]) -> list[Entry]:
+def _collect(
+    content: object, path: tuple[str, ...], visits: Iterator[int], file: str
+) -> list[Entry]:
     """List the dicts that hold tensors by string keys, training state left out."""
     if not isinstance(content, Mapping) or {"state", "param_groups"} <= set(content):
         return []
+    # A pickle of 3 KB can hold few dicts under so many names that walking them takes hours.
+    if next(visits) > _MOST_DICTS:
+        raise CheckpointError(
+            f"cannot find a state dict in {file}: it holds more than {_MOST_DICTS} dicts, expected "
+            "a state dict and what stands beside it. Save model.state_dict() alone."
+        )
     tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     others = {str(k): type(v).__name__ for k, v in content.items() if k not in tensors}
     found = [Entry("/".join(path), tensors, others)] if tensors else []
@@ -81,7 +91,7 @@ def _collect(content: object, path: tuple[str, ...]) -> list[Entry]:
         return found
     for name, value in content.items():
         if isinstance(name, str) and not _is_training_state(name):
-            found += _collect(value, (*path, name))
+            found += _collect(value, (*path, name), visits, file)
     return found
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from paramreuse.checkpoint.safetensors_file import INDEX_ENDING, shard_names
-from paramreuse.errors import CheckpointError, MissingExtraError
+from paramreuse.errors import CheckpointError
+from paramreuse.extras import missing_extra
 
 Download: TypeAlias = Callable[[str, str, str | None], Path]
 """From repository, file and revision to where the file lies; raises ``FileNotFoundError`` where the
@@ -86,10 +87,7 @@ def _download(repo: str, file: str, revision: str | None) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     except ImportError as error:
-        raise MissingExtraError(
-            f"cannot read {f'hf://{repo}'!r}: huggingface_hub is not installed. Run: "
-            'pip install "paramreuse[hub]"'
-        ) from error
+        raise missing_extra(f"read {f'hf://{repo}'!r}", "huggingface_hub") from error
     where = f"hf://{repo}{f'@{revision}' if revision else ''}/{file}"
     try:
         return Path(hf_hub_download(repo, file, revision=revision))

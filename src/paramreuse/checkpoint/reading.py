@@ -60,6 +60,7 @@ class _TorchEntry:
         self.path = path
         self.format = file_format
         self._tensors = {key: tensor.detach() for key, tensor in entry.tensors.items()}
+        _check_extents(path, self._tensors)
         self.keys = list(self._tensors)
         self.aliases: dict[str, str] = {}
         self.metadata: dict[str, str] = {}
@@ -78,6 +79,21 @@ class _TorchEntry:
 
     def digest(self) -> str:
         return sha256(self.path)
+
+
+_EXPANDED_BYTES = 64 * 1024**2
+
+
+def _check_extents(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a tensor that repeats few stored values until it fills the memory (a stride of 0)."""
+    limit = max(_EXPANDED_BYTES, path.stat().st_size)
+    for key, tensor in tensors.items():
+        if tensor.nbytes > limit:
+            raise CheckpointError(
+                f"cannot read {str(path)!r}: {key!r} is said to have {tensor.nbytes} bytes, "
+                f"expected at most {limit} in a file of {path.stat().st_size}. Do not trust this "
+                "file; get the checkpoint from its source."
+            )
 
 
 class Checkpoint(Mapping[str, Tensor]):

@@ -235,7 +235,8 @@ def _require_known_format(number: str, path: Path) -> None:
 
 
 def _by_numbers(key: str) -> list[tuple[str, int]]:
-    return [(word, int(number or 0)) for word, number in re.findall(r"(\D+|^)(\d*)", key)]
+    # Numbers of more digits, which no layer has, may be longer than int() takes.
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D+|^)(\d{0,18})", key)]
 
 
 def _aliases(metadata: Mapping[str, str], keys: list[str], path: Path) -> dict[str, str]:

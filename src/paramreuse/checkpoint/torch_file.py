@@ -129,7 +129,10 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = {info.filename.rpartition("/")[2] for info in archive.infolist()}
+            _check_unpacked(path, archive)
             damaged = _damaged_part(archive)
+    except CheckpointError:
+        raise
     except _DAMAGE as error:
         raise CheckpointError(
             f"cannot read {str(path)!r}: expected a whole zip file of torch.save, got "
@@ -151,6 +154,18 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(
             f"cannot read {str(path)!r}: its part {damaged!r} does not have the checksum it was "
             "written with, so values changed. Copy or download the file again."
+        )
+
+
+def _check_unpacked(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse an archive whose parts are together larger than itself, before any is unpacked."""
+    size, unpacked = path.stat().st_size, sum(info.file_size for info in archive.infolist())
+    packed = [info for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+    if packed or unpacked > size:
+        raise CheckpointError(
+            f"cannot read {str(path)!r}: its {size} bytes would become {unpacked} bytes, expected "
+            "parts that are not compressed, as torch.save writes them. Where you trust the file, "
+            "unpack it and store it with zip -0, else get it from its source again."
         )
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
+from paramreuse.plain_text import plain_json, plain_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -19,22 +21,23 @@ _results = Console(highlight=False)
 
 def remark(text: str) -> None:
     """Say something on stderr, as it is."""
-    _remarks.print(text, markup=False, soft_wrap=True)
+    _remarks.print(plain_text(text), markup=False, soft_wrap=True)
 
 
 def complain(message: str) -> None:
     """Show an error as one block on stderr."""
-    _remarks.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    _remarks.print(f"[bold red]error:[/] {escape(plain_text(message))}", soft_wrap=True)
 
 
 def result(text: str) -> None:
     """Write a result to stdout, as it is."""
-    _results.print(text, markup=False, soft_wrap=True)
+    _results.print(plain_text(text), markup=False, soft_wrap=True)
 
 
 def show_json(content: object) -> None:
     """Write JSON to stdout; what is no finite number becomes null."""
-    sys.stdout.write(json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(_plain(content), indent=1, ensure_ascii=False)
+    sys.stdout.write(plain_json(text) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -53,7 +56,7 @@ def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "") -> None
         result(f"{title}: nothing" if title else "nothing")
         return
     cells = [[_cell(value) for value in row.values()] for row in rows]
-    names = [str(name) for name in rows[0]]
+    names = [_cell(str(name)) for name in rows[0]]
     if _results.is_terminal:
         _draw(title, names, cells)
         return
@@ -68,7 +71,7 @@ def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "") -> None
 def _draw(title: str, names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
-    table = Table(title=escape(title) or None, title_justify="left")
+    table = Table(title=escape(plain_text(title)) or None, title_justify="left")
     for name in names:
         table.add_column(escape(name))
     for line in cells:
@@ -79,7 +82,7 @@ def _draw(title: str, names: Sequence[str], cells: Sequence[Sequence[str]]) -> N
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}" if math.isfinite(value) else "-"
-    return "-" if value is None else str(value)
+    return "-" if value is None else plain_text(str(value)).replace("\n", r"\n")
 
 
 class Terminal:
@@ -96,7 +99,7 @@ class Terminal:
     def say(self, stage: str, line: str) -> None:
         """Say what a stage found."""
         if not self._quiet:
-            _remarks.print(f"[bold]{escape(stage):<9}[/]{escape(line)}", soft_wrap=True)
+            _remarks.print(f"[bold]{escape(stage):<9}[/]{escape(plain_text(line))}", soft_wrap=True)
 
     def remark(self, text: str) -> None:
         """Say something as it is."""
@@ -110,7 +113,7 @@ class Terminal:
             yield lambda done, total: None
             return
         with self._drawn() as bars:
-            task = bars.add_task(escape(label), total=None)
+            task = bars.add_task(escape(plain_text(label)), total=None)
             try:
                 yield lambda done, total: bars.update(task, completed=done, total=total)
             finally:

@@ -15,6 +15,7 @@ from paramreuse.compare.batchnorm import compare_batchnorms
 from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.errors import StudyError
 from paramreuse.files import require_own_kind, write_text
+from paramreuse.plain_text import csv_text
 from paramreuse.sites.lending import Weights, tensors_of
 from paramreuse.sites.matching import sites_of
 from paramreuse.study.named import NETWORKS, load_named
@@ -130,7 +131,7 @@ def _write_distances(path: Path, comparisons: Sequence[Comparison]) -> None:
     frames = [found.frame().assign(source=found.source) for found in comparisons]
     try:
         require_own_kind(path, lambda start: start.startswith(b"layer,path,"), "such a table")
-        write_text(path, pd.concat(frames).to_csv(index=False))
+        write_text(path, csv_text(pd.concat(frames, ignore_index=True)))
     except OSError as error:
         raise StudyError(f"cannot write {str(path)!r}: {error.strerror}") from error
 

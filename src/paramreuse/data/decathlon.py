@@ -24,8 +24,10 @@ from paramreuse.data.formats.dataset_json import (
 )
 from paramreuse.data.formats.volumes import NIFTI_ENDINGS, cut_slices, read_labels, read_volume
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.data.subjects import existing_folder, find_subject
+from paramreuse.data.subjects import existing_folder, find_subject, is_whole, reader
 from paramreuse.errors import DataError
+
+_CURE = "Name each of them under labels in dataset.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class _Case:
     labels: Path | None
 
 
+@reader
 def read_decathlon(root: str | PathLike[str]) -> ImageSet:
     """List the volumes of a Decathlon task; they are read one at a time.
 
@@ -52,8 +55,9 @@ def read_decathlon(root: str | PathLike[str]) -> ImageSet:
 
     Raises:
         DataError: ``dataset.json`` is not there, is no JSON, lacks an entry, points outside its
-            folder, or lists a file that is not there. Reading a volume raises it when image and
-            labels do not fit together, are damaged, or hold a label that is not listed.
+            folder, or lists a file that is not there or cannot be opened. Reading a volume raises
+            it when image and labels differ in shape or place, are damaged, or hold a label that is
+            not listed.
         MissingExtraError: nibabel is not installed (on reading a volume).
 
     Examples:
@@ -83,7 +87,7 @@ def read_decathlon(root: str | PathLike[str]) -> ImageSet:
 
 def _classes(folder: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
     labels = content.get("labels")
-    if not isinstance(labels, dict) or not all(str(key).isdecimal() for key in labels):
+    if not isinstance(labels, dict) or not all(is_whole(key) for key in labels):
         raise DataError(
             f"cannot read {folder / 'dataset.json'}: labels is {labels!r}, expected "
             f'{{"0": "background", "1": ...}}; a set in the form of nnU-Net is read by read_nnunet'
@@ -157,9 +161,9 @@ def _read_case(
     cases: Mapping[str, _Case], classes: tuple[str, ...], subject: str
 ) -> list[ImageSlice]:
     case = find_subject(cases, subject)
-    image, spacing_mm = read_volume(case.image)
+    volume = read_volume(case.image)
     labels = None
     if case.labels is not None:
         values = {label: label for label in range(len(classes))}
-        labels = read_labels(case.labels, image.shape[:3], values=values, classes=classes)
-    return cut_slices(image, labels, spacing_mm=spacing_mm, subject=subject, name=subject)
+        labels = read_labels(case.labels, volume, values=values, classes=classes, cure=_CURE)
+    return cut_slices(volume, labels, subject=subject, name=subject)

@@ -11,7 +11,6 @@ and only these frames are labelled: 1 LV, 2 myocardium, 3 RV, the reverse of ACD
 renumbered here to ACDC's, so that the two sets have the same classes.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,16 +20,25 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from paramreuse.data.formats.volumes import cut_slices, read_labels, read_volume
+from paramreuse.data.formats.tables import Row, column_names, read_table
+from paramreuse.data.formats.volumes import Volume, cut_slices, read_labels, read_volume
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.data.subjects import existing_folder, find_subject, leave_out
+from paramreuse.data.subjects import (
+    FRAMES,
+    checked_frames,
+    existing_folder,
+    find_subject,
+    is_whole,
+    leave_out,
+    merged_folds,
+    reader,
+)
 from paramreuse.errors import DataError
 
 CLASSES = ("background", "RV", "myocardium", "LV")
 LABELS = {0: 0, 1: 3, 2: 2, 3: 1}
 """Class number of each label in the files."""
 
-_FRAMES = ("ED", "ES")
 _CODE = "External code"
 _FOLDS = {
     "train": ("Training/Labeled", "Training"),
@@ -48,8 +56,9 @@ class _Patient:
     frames: Mapping[str, int]
 
 
+@reader
 def read_mnms(
-    root: str | PathLike[str], *, frames: Sequence[str] = _FRAMES, exclude: Sequence[str] = ()
+    root: str | PathLike[str], *, frames: Sequence[str] = FRAMES, exclude: Sequence[str] = ()
 ) -> ImageSet:
     """List the patients of M&Ms; images are read one patient at a time.
 
@@ -69,8 +78,9 @@ def read_mnms(
 
     Raises:
         DataError: A folder, the table, one of its columns, a patient's line or a file is not
-            there. Reading a patient raises it when image and labels do not fit together, are
-            damaged, have no such frame, or hold no label in it.
+            there or cannot be opened, or a patient is in two folders. Reading a patient raises it
+            when image and labels differ in shape or place, are damaged, have no such frame, or hold
+            no label in it.
         MissingExtraError: nibabel is not installed (on reading a patient).
 
     Examples:
@@ -78,14 +88,10 @@ def read_mnms(
         >>> mnms.classes                                     # doctest: +SKIP
         ('background', 'RV', 'myocardium', 'LV')
     """
-    chosen = (frames,) if isinstance(frames, str) else tuple(frames)
-    if not chosen or not set(chosen) <= set(_FRAMES) or len(set(chosen)) < len(chosen):
-        raise DataError(
-            f"cannot read M&Ms frames {frames!r}: expected one or both of {_FRAMES}, each once"
-        )
+    chosen = checked_frames(frames, "M&Ms")
     folder = existing_folder(root, "M&Ms", expected="Training/, Validation/ and Testing/")
     table = _find_table(folder)
-    numbers = _read_table(table, chosen)
+    rows = read_table(table, _CODE, *chosen)
     places = {
         fold: [path for name in names for path in _patient_folders(folder / name)]
         for fold, names in _FOLDS.items()
@@ -93,11 +99,11 @@ def read_mnms(
     if not any(places.values()):
         places = {"train": _patient_folders(folder)}
     folds = {
-        fold: {p.name: _patient(p, table, numbers, labels_needed=fold == "train") for p in paths}
+        fold: {p.name: _patient(p, table, rows, chosen, fold) for p in paths}
         for fold, paths in places.items()
         if paths
     }
-    everyone = {name: found for patients in folds.values() for name, found in patients.items()}
+    everyone = merged_folds({_FOLDS[fold][-1]: found for fold, found in folds.items()}, "M&Ms")
     if not everyone:
         raise DataError(
             f"cannot read M&Ms from {folder}: it holds no patient; expected folders like A0S9V9 "
@@ -130,8 +136,8 @@ def _patient_folders(folder: Path) -> list[Path]:
 
 def _find_table(folder: Path) -> Path:
     for place in (folder, folder.parent):
-        tables = sorted(place.glob("*.csv"))
-        named = [path for path in tables if _CODE in _columns(path)]
+        tables = sorted(path for path in place.glob("*.csv") if path.is_file())
+        named = [path for path in tables if _CODE in column_names(path)]
         if len(named or tables) == 1:
             return (named or tables)[0]
         if tables:
@@ -145,46 +151,20 @@ def _find_table(folder: Path) -> Path:
     )
 
 
-def _columns(path: Path) -> list[str]:
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        return [name.strip() for name in next(csv.reader(stream), [])]
-
-
-def _read_table(path: Path, frames: Sequence[str]) -> dict[str, tuple[int, dict[str, str]]]:
-    """Return, per patient, the line of the table and the text of each frame's number."""
-    columns = _columns(path)
-    missing = [name for name in (_CODE, *frames) if name not in columns]
-    if missing:
-        raise DataError(
-            f"cannot read {path}, line 1: it has no column {missing[0]!r} among {columns[:20]}; "
-            f"expected {_CODE}, ED and ES, as in the table that comes with the set"
-        )
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        reader = csv.reader(stream)
-        next(reader)
-        rows = [(reader.line_num, dict(zip(columns, row, strict=False))) for row in reader]
-    return {
-        row[_CODE].strip(): (line, {frame: row.get(frame, "") for frame in frames})
-        for line, row in rows
-        if row.get(_CODE, "").strip()
-    }
-
-
 def _patient(
     folder: Path,
     table: Path,
-    numbers: Mapping[str, tuple[int, dict[str, str]]],
-    *,
-    labels_needed: bool,
+    rows: Mapping[str, Row],
+    frames: Sequence[str],
+    fold: str,
 ) -> _Patient:
     name = folder.name
-    if name not in numbers:
+    if name not in rows:
         raise DataError(
             f"cannot read {name}: {table} has no line for it; expected one with its {_CODE}"
         )
-    line, texts = numbers[name]
     labels = folder / f"{name}_sa_gt.nii.gz"
-    if labels_needed and not labels.is_file():
+    if fold == "train" and not labels.is_file():
         raise DataError(
             f"cannot read {name}: no {labels.name} in {folder}, but every training patient needs "
             f"labels; copy the patient again, or take it out of the folder"
@@ -192,51 +172,50 @@ def _patient(
     return _Patient(
         image=folder / f"{name}_sa.nii.gz",
         labels=labels if labels.is_file() else None,
-        frames={
-            frame: _whole(text, frame, f"{table}, line {line}") for frame, text in texts.items()
-        },
+        frames={frame: _frame_number(rows[name], frame, table) for frame in frames},
     )
 
 
-def _whole(text: str, frame: str, where: str) -> int:
-    whole = text.strip().removesuffix(".0")  # a column with gaps is saved as fractions
-    if not whole.isdecimal():
+def _frame_number(row: Row, frame: str, table: Path) -> int:
+    text = row.cells.get(frame, "")
+    whole = text.removesuffix(".0")  # a column with gaps is saved as fractions
+    if not is_whole(whole):
         raise DataError(
-            f"cannot read {where}: {frame} is {text!r}, expected the number of a frame, from 0"
+            f"cannot read {table}, line {row.line}: {frame} is {text[:40]!r}, expected the number "
+            f"of a frame, from 0"
         )
     return int(whole)
 
 
 def _read_patient(patients: Mapping[str, _Patient], subject: str) -> list[ImageSlice]:
     patient = find_subject(patients, subject)
-    image, spacing_mm = read_volume(patient.image)
-    num_frames = image.shape[3]
+    volume = read_volume(patient.image)
+    num_frames = volume.values.shape[3]
     late = {frame: number for frame, number in patient.frames.items() if number >= num_frames}
     if late:
         raise DataError(
             f"cannot read {subject}: its table asks for frames {late}, counted from 0, but "
             f"{patient.image} has {num_frames}; expected a volume of four axes, copy it again"
         )
-    labels = None if patient.labels is None else _read_frames(patient, image.shape, subject)
+    labels = None if patient.labels is None else _read_frames(patient, volume, subject)
     return [
         piece
         for index, (frame, number) in enumerate(patient.frames.items())
         for piece in cut_slices(
-            image[..., number, None],
+            volume.picked(number),
             None if labels is None else labels[..., index],
-            spacing_mm=spacing_mm,
             subject=subject,
             name=f"{subject} {frame} frame {number}",
         )
     ]
 
 
-def _read_frames(patient: _Patient, shape: tuple[int, ...], subject: str) -> npt.NDArray[np.int64]:
+def _read_frames(patient: _Patient, volume: Volume, subject: str) -> npt.NDArray[np.int64]:
     """Return the labels of the frames to read, shape ``(H, W, Z, frames)``."""
     assert patient.labels is not None
     labels = read_labels(
         patient.labels,
-        shape,
+        volume,
         values=LABELS,
         classes=CLASSES,
         frames=list(patient.frames.values()),

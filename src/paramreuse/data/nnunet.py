@@ -13,7 +13,7 @@ folds are in ``splits_final.json``, which nnU-Net writes into its folder of prep
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -27,12 +27,26 @@ from paramreuse.data.formats.dataset_json import (
     read_dataset_json,
     read_json,
 )
-from paramreuse.data.formats.volumes import Spacing, cut_slices, read_labels, read_volume
+from paramreuse.data.formats.volumes import (
+    Spacing,
+    Volume,
+    check_same_place,
+    cut_slices,
+    read_labels,
+    read_volume,
+)
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.data.subjects import existing_folder, find_subject
+from paramreuse.data.subjects import (
+    checked_spacing,
+    existing_folder,
+    find_subject,
+    is_whole,
+    reader,
+)
 from paramreuse.errors import DataError
 
 _READABLE = (".nii.gz", ".nii", ".png")
+_CURE = "Number the classes of the files as in dataset.json, 0, 1, 2, ..., as nnU-Net needs it too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,7 @@ class _Case:
     labels: Path
 
 
+@reader
 def read_nnunet(
     root: str | PathLike[str],
     *,
@@ -68,9 +83,9 @@ def read_nnunet(
     Raises:
         DataError: ``dataset.json`` is not there, is no JSON, lacks an entry, points outside its
             folder, has regions or an ignore label, or names a file ending that cannot be read; a
-            case lacks a channel or its labels; a fold names a case that is not there. Reading a
-            case raises it when its files do not fit together, are damaged, or hold a label that is
-            not listed.
+            case lacks a channel or its labels; a fold names a case that is not there; a file
+            cannot be opened. Reading a case raises it when its files differ in shape or place, are
+            damaged, have a fourth axis, or hold a label that is not listed.
         MissingExtraError: nibabel or Pillow is not installed (on reading a case).
 
     Examples:
@@ -85,7 +100,7 @@ def read_nnunet(
     cases = _listed_cases(folder, content) or _found_cases(folder, content)
     for name, case in cases.items():
         _check_case(name, case, channels)
-    pixel = (spacing_mm, spacing_mm) if isinstance(spacing_mm, int | float) else spacing_mm
+    pixel = None if spacing_mm is None else checked_spacing(spacing_mm, "nnU-Net")
     path = folder / "splits_final.json" if splits is None else Path(splits)
     return ImageSet(
         classes=classes,
@@ -101,7 +116,7 @@ def _classes(folder: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
         raise DataError(
             f'cannot read {where}: labels is {labels!r}, expected {{"background": 0, ...}}'
         )
-    if all(str(key).isdecimal() for key in labels):
+    if all(is_whole(key) for key in labels):
         raise DataError(
             f"cannot read {where}: labels is {labels!r}, number to name, as in the Decathlon; "
             f'expected {{"background": 0, ...}}, or read the set with read_decathlon'
@@ -122,9 +137,7 @@ def _classes(folder: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _channels(folder: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
     names = content.get("channel_names")
-    keys = (
-        sorted(int(key) for key in names if str(key).isdecimal()) if isinstance(names, dict) else []
-    )
+    keys = sorted(int(key) for key in names if is_whole(key)) if isinstance(names, dict) else []
     if not keys or keys != list(range(len(names or {}))):
         raise DataError(
             f"cannot read {folder / 'dataset.json'}: channel_names is {names!r}, expected "
@@ -231,15 +244,26 @@ def _read_case(
 ) -> list[ImageSlice]:
     case = find_subject(cases, subject)
     volumes = [read_volume(path, spacing_mm=pixel) for path in case.images]
-    first, spacing_mm = volumes[0]
-    for path, (volume, spacing) in zip(case.images, volumes, strict=True):
-        if volume.shape != first.shape or not np.allclose(spacing, spacing_mm, rtol=1e-3):
-            raise DataError(
-                f"cannot read {path}: its shape is {volume.shape[:3]} and its pixels measure "
-                f"{spacing} mm, those of {case.images[0].name} {first.shape[:3]} and {spacing_mm} "
-                f"mm; expected the same for all channels"
-            )
-    image = np.concatenate([volume for volume, _ in volumes], axis=3)
+    first = volumes[0]
+    for volume in volumes:
+        _check_channel(volume, first)
+    image = replace(first, values=np.concatenate([volume.values for volume in volumes], axis=3))
     values = {label: label for label in range(len(classes))}
-    labels = read_labels(case.labels, image.shape[:3], values=values, classes=classes)
-    return cut_slices(image, labels, spacing_mm=spacing_mm, subject=subject, name=subject)
+    labels = read_labels(case.labels, image, values=values, classes=classes, cure=_CURE)
+    return cut_slices(image, labels, subject=subject, name=subject)
+
+
+def _check_channel(volume: Volume, first: Volume) -> None:
+    shape, expected = volume.values.shape, first.values.shape
+    if shape != expected:
+        raise DataError(
+            f"cannot read {volume.path}: its shape is {shape[:3]}, that of {first.path.name} "
+            f"{expected[:3]}; expected the same for all channels"
+        )
+    is_picture = volume.path.name.lower().endswith(".png")
+    if shape[3] > 1 and not is_picture:
+        raise DataError(
+            f"cannot read {volume.path}: it has a fourth axis of {shape[3]}, expected rows x "
+            f"columns x slices; nnU-Net has a file per channel, CASE_0000, CASE_0001 and so on"
+        )
+    check_same_place(volume, first)

@@ -23,6 +23,7 @@ from scipy.ndimage import gaussian_filter
 
 from paramreuse.data.phantom_anatomy import Array, Tissue, cut_plane, draw_anatomy, smooth_noise
 from paramreuse.data.slices import ImageSet, ImageSlice
+from paramreuse.data.subjects import find_subject
 from paramreuse.errors import DataError
 
 CLASSES = ("background", "RV", "myocardium", "LV")
@@ -158,13 +159,9 @@ def _read_subject(
     num_slices: int,
     shape: tuple[int, int],
 ) -> list[ImageSlice]:
-    if subject not in numbers:
-        raise DataError(
-            f"cannot read {subject!r}: no such subject; the phantom has {len(numbers)}, "
-            f"from {min(numbers)!r} to {max(numbers)!r}"
-        )
+    index = find_subject(numbers, subject)
     scanner = _SCANNERS[domain]
-    rng = np.random.default_rng([seed, scanner.stream, numbers[subject]])
+    rng = np.random.default_rng([seed, scanner.stream, index])
     return _Session(rng, scanner, shape).scan(subject, num_slices)
 
 

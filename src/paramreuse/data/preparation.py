@@ -1,7 +1,7 @@
 """From slices as scanned to batches a network takes: split, resample, crop, normalise."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from paramreuse.data.augmentation import Augment, augment_batch
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.errors import DataError, MissingExtraError
+from paramreuse.errors import DataError
+from paramreuse.extras import missing_extra
 from paramreuse.untouched import untouched_random_state
 
 UNLABELLED = -1
@@ -54,6 +55,17 @@ class PreparedSet:
 
     def __len__(self) -> int:
         return len(self.subjects)
+
+    def select(self, indices: Sequence[int]) -> "PreparedSet":
+        """Return the slices at these places, in this order."""
+        picked = torch.tensor(list(indices), dtype=torch.int64)
+        return replace(
+            self,
+            images=self.images[picked],
+            labels=self.labels[picked],
+            subjects=tuple(self.subjects[index] for index in indices),
+            names=tuple(self.names[index] for index in indices),
+        )
 
     @property
     def is_labelled(self) -> Tensor:
@@ -159,12 +171,7 @@ def prepare_subjects(
             ]
             parts += [_prepare_alike(list(group), transform) for _, group in groupby(pieces, _kind)]
             slices += pieces
-    channels = {images.shape[1] for images, _ in parts}
-    if len(channels) != 1:
-        raise DataError(
-            f"cannot prepare {len(slices)} slices with {sorted(channels)} channels: expected one "
-            f"slice or more, all with the same number of channels; check the subjects' names"
-        )
+    _check_channels(slices)
     return PreparedSet(
         images=torch.cat([images for images, _ in parts]),
         labels=torch.cat([labels for _, labels in parts]),
@@ -172,6 +179,18 @@ def prepare_subjects(
         names=tuple(piece.name for piece in slices),
         classes=image_set.classes,
     )
+
+
+def _check_channels(slices: Sequence[ImageSlice]) -> None:
+    first = {piece.image.shape[0]: piece.name for piece in reversed(slices)}
+    if not first:
+        raise DataError("cannot prepare 0 slices: expected one or more; check the subjects' names")
+    if len(first) > 1:
+        told = ", ".join(f"{first[number]} has {number}" for number in sorted(first))
+        raise DataError(
+            f"cannot prepare slices with different numbers of channels: {told}; expected the same "
+            f"for all. Convert the images, grey or in colours alike"
+        )
 
 
 def _pair(name: str, value: float | Sequence[float]) -> Pair:
@@ -214,9 +233,7 @@ def _transform(size: tuple[int, int], spacing: Pair | None) -> Callable[..., Map
     try:
         from monai import transforms
     except ImportError as error:
-        raise MissingExtraError(
-            "preparing images needs MONAI: pip install 'paramreuse[train]'"
-        ) from error
+        raise missing_extra("prepare images", "monai") from error
     keys = ("images", "labels")
     resample = transforms.Spacingd(
         keys, pixdim=spacing or (-1, -1), mode=("bilinear", "nearest"), allow_missing_keys=True

@@ -21,10 +21,11 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 import torch
 
+from paramreuse.data.formats.bounded import read_text
 from paramreuse.data.formats.contours import fill_contour, read_contour
 from paramreuse.data.formats.dicom import read_dicom
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.data.subjects import existing_folder, find_subject
+from paramreuse.data.subjects import existing_folder, find_subject, merged_folds, reader
 from paramreuse.errors import DataError
 
 CLASSES = ("background", "RV", "RV wall")
@@ -41,6 +42,7 @@ class _Frame:
     contours: tuple[Path, Path] | None
 
 
+@reader
 def read_rvsc(root: str | PathLike[str]) -> ImageSet:
     """List the patients of RVSC; images are read one patient at a time.
 
@@ -58,9 +60,10 @@ def read_rvsc(root: str | PathLike[str]) -> ImageSet:
         may lack contours (the slices then have no labels), one of the training set may not.
 
     Raises:
-        DataError: A folder or file is not there, a list names a contour that is not there, or only
-            one of the two contours of a frame. Reading a patient raises it when an image cannot be
-            decoded or a contour does not fit it.
+        DataError: A folder or file is not there or cannot be opened, a patient is in two sets, a
+            list names a contour that is not there, or only one of the two contours of a frame.
+            Reading a patient raises it when an image cannot be decoded or a contour does not fit
+            it.
         MissingExtraError: pydicom is not installed (on reading a patient).
 
     Examples:
@@ -72,26 +75,14 @@ def read_rvsc(root: str | PathLike[str]) -> ImageSet:
     folds = {
         fold: _patients(folder / name) for fold, name in _FOLDS.items() if (folder / name).is_dir()
     }
-    patients = _merged(folds) if folds else _patients(folder)
+    named = {_FOLDS[fold]: found for fold, found in folds.items()}
+    patients = merged_folds(named, "RVSC") if folds else _patients(folder)
     return ImageSet(
         classes=CLASSES,
         subjects=tuple(sorted(patients)),
         read_subject=partial(_read_patient, patients),
         split=_official_split(folds),
     )
-
-
-def _merged(folds: Mapping[str, Mapping[str, list[_Frame]]]) -> dict[str, list[_Frame]]:
-    merged: dict[str, list[_Frame]] = {}
-    for fold, patients in folds.items():
-        twice = sorted(set(merged) & set(patients))
-        if twice:
-            raise DataError(
-                f"cannot read RVSC: {_FOLDS[fold]} holds {twice[:10]}, and so does another set; "
-                f"patients are numbered through, from 01 to 48. Keep each in its own set"
-            )
-        merged.update(patients)
-    return merged
 
 
 def _official_split(
@@ -163,7 +154,7 @@ def _read_list(path: Path, code: str) -> dict[str, dict[str, tuple[int, str]]]:
             f"images have contours"
         )
     frames: dict[str, dict[str, tuple[int, str]]] = {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_text(path).splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

@@ -16,7 +16,6 @@ end-systole; ``o`` the epicardium, drawn at end-diastole alone. The published ta
 ``SC-HF-I-1`` where the folder is ``SC-HF-I-01``.
 """
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +28,9 @@ import torch
 
 from paramreuse.data.formats.contours import Mask, fill_contour, read_contour
 from paramreuse.data.formats.dicom import read_dicom
+from paramreuse.data.formats.tables import read_table
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.data.subjects import existing_folder, find_subject, leave_out
+from paramreuse.data.subjects import existing_folder, find_subject, is_whole, leave_out, reader
 from paramreuse.errors import DataError
 
 LEAST_ENCLOSED = 0.9
@@ -55,6 +55,7 @@ class _Frame:
     outer: Path | None
 
 
+@reader
 def read_sunnybrook(
     root: str | PathLike[str],
     *,
@@ -79,10 +80,10 @@ def read_sunnybrook(
         are. A patient without any image to read is left out.
 
     Raises:
-        DataError: A folder, table, image or contour is not there, an image is not the only one with
-            its number, or an option is out of its range. Reading a patient raises it when an image
-            cannot be decoded, a contour does not fit it, or the cavity is not inside the
-            epicardium.
+        DataError: A folder, table, image or contour is not there or cannot be opened, an image is
+            not the only one with its number, or an option is out of its range. Reading a patient
+            raises it when an image cannot be decoded, a contour does not fit it, or the cavity is
+            not inside the epicardium.
         MissingExtraError: pydicom is not installed (on reading a patient).
 
     Examples:
@@ -150,7 +151,7 @@ def _contour_folders(folder: Path) -> list[Path]:
 def _plain(original: str) -> str:
     """Return an original id without leading zeros: SC-HF-I-01 and SC-HF-I-1 are one patient."""
     head, _, number = original.strip().rpartition("-")
-    return f"{head}-{int(number)}" if number.isdecimal() else original.strip()
+    return f"{head}-{int(number)}" if is_whole(number) else original.strip()
 
 
 def _read_table(folder: Path) -> dict[str, str]:
@@ -166,14 +167,8 @@ def _read_table(folder: Path) -> dict[str, str]:
             f"it; the table says which contours belong to which images"
         )
     key, value = columns[path.name]
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream)
-        if not {key, value} <= set(rows.fieldnames or ()):
-            raise DataError(
-                f"cannot read {path}, line 1: its columns are {rows.fieldnames}, expected {key} "
-                f"and {value}"
-            )
-        return {row[key].strip(): row[value] for row in rows if row[key] and row[value]}
+    rows = read_table(path, key, value)
+    return {name: row.cells[value] for name, row in rows.items() if row.cells.get(value)}
 
 
 def _frames_of(subject: str, images: Path, contours: Path) -> list[_Frame]:

@@ -12,8 +12,7 @@ per patient:
 ======================================== ===================================================
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -24,20 +23,23 @@ import numpy.typing as npt
 import torch
 
 from paramreuse.data.formats.contours import Points, fill_contour
+from paramreuse.data.formats.matlab import count_elements, read_element
 from paramreuse.data.slices import ImageSet, ImageSlice
-from paramreuse.data.subjects import find_subject
-from paramreuse.errors import DataError, MissingExtraError
+from paramreuse.data.subjects import checked_spacing, find_subject, reader
+from paramreuse.errors import DataError
 
 CLASSES = ("background", "myocardium")
 FILE_NAME = "T1Dataset210.mat"
 NOMINAL_SPACING_MM = (2.1, 2.1)
 """In-plane resolution of the acquisition; the file itself holds no pixel size."""
 
+_STRUCT = "Dataset"
 _FIELDS = ("Img", "EndoContours", "EpiContours", "TriggerTime")
 
 Array = npt.NDArray[Any]
 
 
+@reader
 def read_t1(
     root: str | PathLike[str],
     *,
@@ -66,10 +68,9 @@ def read_t1(
         split. An image without contours (none or NaN) has no labels.
 
     Raises:
-        DataError: The file is not there or no MATLAB v7.3 file, it lacks a field, or an option is
-            out of its range. Reading a patient raises it when the
-            fields do not fit together, or a
-            contour does not fit the image.
+        DataError: The file is not there, cannot be opened or is not a MATLAB v7.3 file, it lacks a
+            field, or an option is out of its range. Reading a patient raises it when the fields do
+            not fit together, are not numbers, or a contour does not fit the image.
         MissingExtraError: h5py is not installed.
 
     Examples:
@@ -79,13 +80,13 @@ def read_t1(
     """
     if contour_origin not in (0, 1):
         raise DataError(f"cannot read T1: contour_origin is {contour_origin!r}, expected 0 or 1")
-    pixel = (spacing_mm, spacing_mm) if isinstance(spacing_mm, int | float) else tuple(spacing_mm)
-    if len(pixel) != 2 or not all(0 < side < float("inf") for side in pixel):
-        raise DataError(
-            f"cannot read T1: spacing_mm is {spacing_mm!r}, expected one or two numbers above 0"
-        )
+    pixel = checked_spacing(spacing_mm, "T1")
     path = Path(root) / FILE_NAME if Path(root).is_dir() else Path(root)
-    num_patients = _count_patients(path)
+    if not path.is_file():
+        raise DataError(
+            f"cannot read T1 from {path}: no such file; expected {FILE_NAME} or its folder"
+        )
+    num_patients = count_elements(path, _STRUCT, _FIELDS)
     subjects = {f"patient{index + 1:03d}": index for index in range(num_patients)}
     names = tuple(subjects)
     has_split = min(train, validation) > 0 and train + validation <= num_patients
@@ -93,82 +94,10 @@ def read_t1(
         classes=CLASSES,
         subjects=names,
         read_subject=partial(
-            _read_patient, path, subjects, origin=contour_origin, spacing_mm=(pixel[0], pixel[1])
+            _read_patient, path, subjects, origin=contour_origin, spacing_mm=pixel
         ),
         split={"train": names[:train], "validation": names[-validation:]} if has_split else None,
     )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingExtraError(
-            "reading MATLAB v7.3 files needs h5py: pip install 'paramreuse[readers]'"
-        ) from error
-    if not path.is_file():
-        raise DataError(
-            f"cannot read T1 from {path}: no such file; expected {FILE_NAME} or its folder"
-        )
-    if not h5py.is_hdf5(path):
-        with path.open("rb") as stream:
-            header = stream.read(116).decode("latin-1").split(",")[0].strip()
-        kind = f"a {header!r}" if header.startswith("MATLAB") else "something else"
-        raise DataError(
-            f"cannot read {path}: it needs to be a MATLAB v7.3 file (HDF5), and is {kind}; in "
-            f"MATLAB, load it and save(..., '-v7.3')"
-        )
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError) as error:
-        raise DataError(
-            f"cannot read {path}: it is no whole HDF5 file ({error}); copy the file again"
-        ) from error
-
-
-def _count_patients(path: Path) -> int:
-    with _opened(path) as file:
-        if "Dataset" not in file:
-            raise DataError(
-                f"cannot read {path}: it holds {sorted(file)[:10]}, expected a struct array Dataset"
-            )
-        dataset = file["Dataset"]
-        if hasattr(dataset, "dtype"):  # a cell array of structs instead of a struct array
-            return int(dataset.size)
-        missing = [name for name in _FIELDS if name not in dataset]
-        if missing:
-            raise DataError(
-                f"cannot read {path}: Dataset has the fields {sorted(dataset)[:10]}, expected "
-                f"{', '.join(missing)} too"
-            )
-        sizes = {name: _num_elements(dataset[name]) for name in _FIELDS}
-        if len(set(sizes.values())) != 1 or 0 in sizes.values():
-            raise DataError(
-                f"cannot read {path}: the fields of Dataset have {sizes} elements, expected the "
-                f"same number, one per patient"
-            )
-        return sizes["Img"]
-
-
-def _num_elements(field: Any) -> int:
-    """Return the length of a struct array; of one element, MATLAB stores the value itself."""
-    return int(field.size) if field.dtype.kind == "O" else 1
-
-
-def _fields_of(file: Any, index: int) -> dict[str, Array]:
-    """Return the fields of one patient in MATLAB's order of axes."""
-    dataset = file["Dataset"]
-    if hasattr(dataset, "dtype"):
-        element = file[dataset[()].flat[index]]
-        return {name: element[name][()].T for name in _FIELDS}
-    values = {}
-    for name in _FIELDS:
-        field = dataset[name]
-        stored = file[field[()].flat[index]] if field.dtype.kind == "O" else field
-        values[name] = stored[()].T
-    return values
 
 
 def _read_patient(
@@ -180,8 +109,7 @@ def _read_patient(
     spacing_mm: tuple[float, float],
 ) -> list[ImageSlice]:
     index = find_subject(subjects, subject)
-    with _opened(path) as file:
-        fields = _fields_of(file, index)
+    fields = read_element(path, _STRUCT, _FIELDS, index)
     where = f"{path}, {subject}"
     _check_fields(fields, where)
     images = fields["Img"].astype(np.float32)

@@ -12,6 +12,7 @@ import numpy as np
 from paramreuse.compare.batchnorm import BatchNormComparison
 from paramreuse.compare.distance import Comparison
 from paramreuse.errors import ScoreError
+from paramreuse.plain_text import plain_text
 from paramreuse.report.colours import (
     CLASS_COLOURS,
     GREY,
@@ -342,7 +343,8 @@ def _whole_ticks(axes: "Axes") -> None:
 
 
 def _label_layers(axes: "Axes", positions: Sequence[int], labels: Sequence[str]) -> None:
-    named = dict(zip(positions, labels, strict=True))
+    plain = [plain_text(label).replace("$", r"\$") for label in labels]
+    named = dict(zip(positions, plain, strict=True))
     if all(label == str(position) for position, label in named.items()):
         _whole_ticks(axes)
         return

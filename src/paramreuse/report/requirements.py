@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from paramreuse.errors import MissingExtraError
+from paramreuse.extras import missing_extra
 
 
 def require_report_extra() -> None:
@@ -13,7 +13,4 @@ def require_report_extra() -> None:
     """
     missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if missing:
-        raise MissingExtraError(
-            f"cannot draw figures or the report: {' and '.join(missing)} is not installed. "
-            "Install it with: pip install 'paramreuse[report]'"
-        )
+        raise missing_extra("draw figures or the report", *missing)

@@ -12,6 +12,7 @@ from paramreuse.files import require_own_kind, write_text
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
+from paramreuse.yaml_text import read_yaml
 
 T = TypeVar("T")
 
@@ -80,12 +81,7 @@ def read_plan(path: str | PathLike[str]) -> Plan:
         PlanError: The file is not there, is no plan, or an entry is wrong; the message names it.
     """
     where = fspath(path)
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"cannot read the plan {where!r}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PlanError(f"cannot read the plan {where!r}: it is not YAML ({error})") from error
+    content = read_yaml(Path(path), "the plan", PlanError)
     version = content.get("paramreuse_plan") if isinstance(content, dict) else None
     if isinstance(version, int) and version > _VERSION:
         raise PlanError(

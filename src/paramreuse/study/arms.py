@@ -18,6 +18,7 @@ from paramreuse.study.run_folder import lasting
 from paramreuse.study.study_file import checked_arms, checked_study, read_content
 from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.variants import ARM_NAME, ARMS
+from paramreuse.yaml_text import read_yaml
 
 _FILE = "protocol.yaml"
 
@@ -177,12 +178,9 @@ def held_arms(folder: Path) -> HeldArms:
 
 
 def _read_held(folder: Path) -> HeldArms | None:
-    try:
-        content = yaml.safe_load((folder / _FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not (folder / _FILE).exists():
         return None
-    except (OSError, yaml.YAMLError) as error:
-        raise StudyError(f"cannot read {str(folder / _FILE)!r}: {error}") from error
+    content = read_yaml(folder / _FILE, "the list of arms", StudyError)
     try:
         return HeldArms.model_validate(content)
     except ValidationError as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
+from paramreuse.plain_text import csv_text
 from paramreuse.report.arms_page import ArmsPage, Table, arms_html
 from paramreuse.report.transfer_table import summarise_transfer
 from paramreuse.study.findings import Findings, opened_findings
@@ -145,7 +146,7 @@ def write_comparison(folder: Path, arms: Sequence[str], *, name: str) -> Path:
     try:
         (folder / "tables").mkdir(exist_ok=True)
         for file, table in tables.items():
-            text = pd.DataFrame(table.rows).to_csv(index=False) if table.rows else ""
+            text = csv_text(pd.DataFrame(table.rows)) if table.rows else ""
             write_text(folder / "tables" / f"{file}.csv", text)
         write_text(folder / PAGE, arms_html(page))
     except OSError as error:

@@ -1,14 +1,11 @@
 """What a study is made of, checked before anything runs."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     WithJsonSchema,
@@ -18,11 +15,11 @@ from pydantic import (
 
 from paramreuse.study.key_help import describe
 from paramreuse.study.transfer.strategy import Strategy
+from paramreuse.study.values import AtLeastOne, Name, Number, Once, different
 
 TARGET = "target"
 """Name of the model that is swapped into; every study has one."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 SwapSet = Literal["single", "pair", "layer", "block", "prefix", "suffix"]
 # Strict, a study file's text were refused where a member is expected.
 NamedStrategy = Annotated[
@@ -34,33 +31,17 @@ _RESERVED = frozenset({"source", "shuffled", "reinit", "baseline"})
 """What a sweep calls things of its own."""
 
 
-def _as_number(value: object) -> object:
-    """Take ``1e-3`` for a number, which YAML 1.1 takes for a text, since it has no point."""
-    if not isinstance(value, str) or value.strip(".+-0123456789eE"):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        return value
-
-
-def _different(values: Sequence[Any]) -> Sequence[Any]:
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise ValueError(f"expected each once, got {str(twice[0])!r} more than once")
-    return values
-
-
-Number = Annotated[float, BeforeValidator(_as_number), Field(allow_inf_nan=False)]
-Once = AfterValidator(_different)
-AtLeastOne = Field(min_length=1)
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, json_schema_extra=cast("Any", describe)
     )
 
+
+MOST_FEATURES = 4096
+MOST_PIXELS = 16384
+"""Of one side. Larger networks and images fit into no memory today, so one of these is a slip."""
+
+Side = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
 
 NETWORK_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "pspnet": ("width", "bias", "weights"),
@@ -84,7 +65,7 @@ class NetworkSpec(_Section):
     """
 
     name: str = "pspnet"
-    width: Annotated[int, Field(ge=1)] = 64
+    width: Annotated[int, Field(ge=1, le=MOST_FEATURES)] = 64
     bias: bool | None = None
     upsampling: Literal["bilinear", "transposed"] = "bilinear"
     residual: bool = False
@@ -127,7 +108,7 @@ class DataSpec(_Section):
     root: str | None = None
     train: Annotated[int, Field(ge=0)] | None = None
     validation: Annotated[int, Field(ge=1)] | None = None
-    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] = (128, 128)
+    size: tuple[Side, Side] = (128, 128)
     spacing_mm: Annotated[Number, Field(gt=0)] | None = None
     labels: dict[str, str] | None = None
     options: dict[str, Any] = {}
@@ -271,7 +252,7 @@ class TransferSpec(_Section):
         is_list = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
         if not is_list and value not in ("all", "best"):
             raise ValueError(f"expected 'all', 'best' or a list of names, got {value!r}")
-        return _different(value) if isinstance(value, list) else value
+        return different(value) if isinstance(value, list) else value
 
 
 STUDY_FORMAT = 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from paramreuse.data.preparation import PreparedSet, Split, prepare_subjects, split_subjects
 from paramreuse.data.slices import ImageSet, ImageSlice
+from paramreuse.data.subjects import unreadable
 from paramreuse.errors import DataError, StudyError
 from paramreuse.study.config import DataSpec
 from paramreuse.study.named import READERS, load_named
@@ -62,6 +63,8 @@ def naming(place: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
+    except OSError as error:  # of a reader of the user's own
+        raise DataError(f"{place}: {unreadable(error)}") from error
 
 
 def prepare_images(image_set: ImageSet, spec: DataSpec, seed: int, step: Report) -> Images:
@@ -85,6 +88,13 @@ def prepare_images(image_set: ImageSet, spec: DataSpec, seed: int, step: Report)
         for fold in (split.train, split.validation)
     )
     assert validation is not None, "a split has validation subjects"
+    if train is not None and train.images.shape[1] != validation.images.shape[1]:
+        raise DataError(
+            f"cannot train and validate on images of different kinds: {train.names[0]} has "
+            f"{train.images.shape[1]} channels, {validation.names[0]} has "
+            f"{validation.images.shape[1]}; expected the same. Convert the images, grey or in "
+            f"colours alike"
+        )
     return Images(image_set.classes, split, train, validation)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from paramreuse.errors import ParamReuseError, StudyError
 from paramreuse.files import whole_file, write_text
+from paramreuse.plain_text import csv_text, plain_figure
 from paramreuse.report.connections import layer_edges
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
 from paramreuse.report.page import write_report
@@ -64,11 +65,11 @@ def write_results(job: Job) -> Path:
             (folder / name).mkdir(exist_ok=True)
         findings = findings_of(job.bench.study, job.store)
         for name, frame in _tables(findings, data).items():
-            write_text(folder / "tables" / f"{name}.csv", frame.to_csv(index=False))
+            write_text(folder / "tables" / f"{name}.csv", csv_text(frame))
             job.tracker.log_table(name, frame)
         for name, figure in _figures(findings, data).items():
             with whole_file(folder / "figures" / f"{name}.svg") as draft:
-                figure.savefig(draft, format="svg", bbox_inches="tight")
+                plain_figure(figure).savefig(draft, format="svg", bbox_inches="tight")
             job.tracker.log_figure(name, figure)
     except OSError as error:
         raise StudyError(f"cannot write into {str(folder)!r}: {error.strerror}") from error

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from paramreuse.checkpoint import read_checkpoint
+from paramreuse.data.selection import draw_subjects
 from paramreuse.errors import DataError, SiteMismatchError, StudyError
 from paramreuse.files import sweep_parts, write_text
 from paramreuse.sites.matching import match_sites
@@ -27,7 +28,6 @@ from paramreuse.study.stages import run_compare, run_data, run_judge, run_plan, 
 from paramreuse.study.store import STORE, Store
 from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.transfer.own_training import own_training
-from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.transfer.stage import run_transfer
 from paramreuse.study.unchanged import check_unchanged, damaged_models, watch_images
 from paramreuse.study.workbench import Workbench

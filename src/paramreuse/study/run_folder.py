@@ -4,14 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from paramreuse.errors import StudyError
 from paramreuse.files import PART
 from paramreuse.study.config import Study
 from paramreuse.study.lock import LOCK
 from paramreuse.study.store import STORE, require_facts
 from paramreuse.study.study_file import check_study
+from paramreuse.yaml_text import read_yaml
 
 
 def read_run(folder: str | os.PathLike[str]) -> Study:
@@ -33,10 +32,7 @@ def read_run(folder: str | os.PathLike[str]) -> Study:
             f"{os.fspath(folder)!r} is not a run folder: expected study.yaml and results.sqlite in "
             "it. `paramreuse run STUDY.yaml` makes one"
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise StudyError(f"cannot read {str(path)!r}: {error}") from error
+    content = read_yaml(path, "the study", StudyError)
     if not isinstance(content, dict):
         raise StudyError(f"cannot read {str(path)!r}: expected a study")
     return check_study(content, where=str(path))

@@ -11,10 +11,10 @@ import numpy as np
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.compare.batchnorm import compare_batchnorms
 from paramreuse.compare.distance import Comparison, compare_models
+from paramreuse.data.selection import calibration_batches, draw_subjects
 from paramreuse.reuse.plan import Plan
 from paramreuse.reuse.plan_file import write_plan
 from paramreuse.sites.swaps import Swap, kernel_sites, seed_of
-from paramreuse.study.calibration import calibration_batches
 from paramreuse.study.completeness import forget_stage
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.findings import findings_of
@@ -35,7 +35,6 @@ from paramreuse.study.stored_sweep import (
     recalibrated_name,
     write_sweep,
 )
-from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.unchanged import note_checkpoint, note_images, note_model
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.recalibrated import sweep_recalibrated

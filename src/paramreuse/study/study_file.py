@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from paramreuse.checkpoint.hub import is_hub_address
@@ -23,6 +22,10 @@ from paramreuse.study.config import (
     TransferSpec,
 )
 from paramreuse.study.variants import ARMS, PROFILES, choose_profile, split_arms
+from paramreuse.yaml_text import parse_yaml, read_yaml
+
+MOST_VALUES = 20_000
+"""Keys and values of a study file; the papers' has 600."""
 
 _PATH_KEYS = frozenset({"root", "weights", "checkpoint"})
 _FREE_KEY = "options"
@@ -89,19 +92,9 @@ def read_content(path: Path) -> dict[str, Any]:
     """Read a study file as it is written.
 
     Raises:
-        StudyError: It is not there, not YAML, or a key stands twice.
+        StudyError: It is not there, not YAML, too large, or a key stands twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StudyError(f"cannot read the study {str(path)!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise StudyError(f"cannot read the study {str(path)!r}: it is not UTF-8 text") from error
-    try:
-        _refuse_twins(yaml.compose(text, Loader=yaml.SafeLoader), str(path))
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise StudyError(f"cannot read the study {str(path)!r}: not YAML: {error}") from error
+    content = read_yaml(path, "the study", StudyError, most_values=MOST_VALUES)
     if not isinstance(content, dict):
         raise StudyError(f"cannot read the study {str(path)!r}: expected keys such as name, data")
     return content
@@ -115,7 +108,7 @@ def _checked(content: dict[str, Any], file: Path, roots: Mapping[str, str], *, w
 def demo_study() -> Study:
     """Return the study of the demo: the whole method on the built-in phantom."""
     text = files("paramreuse.study").joinpath("demo.yaml").read_text(encoding="utf-8")
-    return check_study(yaml.safe_load(text), where="demo.yaml")
+    return check_study(parse_yaml(text, "cannot read demo.yaml", StudyError), where="demo.yaml")
 
 
 def parse_roots(given: Sequence[str]) -> dict[str, str]:
@@ -129,26 +122,6 @@ def parse_roots(given: Sequence[str]) -> dict[str, str]:
         if not (name and equals and path):
             raise StudyError(f"--data {name + equals + path!r}: expected NAME=PATH")
     return {name: path for name, _, path in pairs}
-
-
-def _refuse_twins(node: yaml.Node | None, where: str, above: tuple[yaml.Node, ...] = ()) -> None:
-    """Refuse a key that stands twice, of which YAML would silently drop the first."""
-    if node in above:
-        raise StudyError(f"cannot read the study {where!r}: a part of it contains itself")
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_twins(item, where, (*above, node))
-    if isinstance(node, yaml.MappingNode):
-        seen: set[object] = set()
-        for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else key
-            if name in seen:
-                raise StudyError(
-                    f"{name!r} stands twice in {where!r}, again in line "
-                    f"{key.start_mark.line + 1}. Remove or rename one"
-                )
-            seen.add(name)
-            _refuse_twins(value, where, (*above, node))
 
 
 def _override_roots(content: dict[str, Any], roots: Mapping[str, str]) -> None:
@@ -221,7 +194,13 @@ def _message(error: ValidationError, where: str) -> str:
         told = str(problem["msg"]).removeprefix("Value error, ")
         return f"cannot use {where!r}: {place + ': ' if place else ''}{told}{more}"
     expected = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{place!r} in {where!r} is {problem['input']!r}: expected {expected}{more}"
+    return f"{place!r} in {where!r} is {_shown(problem['input'])}: expected {expected}{more}"
+
+
+def _shown(value: object) -> str:
+    """Return a value as it may stand in a line: a whole section would fill the screen."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:120]} ..."
 
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paramreuse.checkpoint import write_checkpoint
+from paramreuse.data.selection import draw_subjects
 from paramreuse.errors import StudyError
 from paramreuse.reuse.plan import apply_plan
 from paramreuse.reuse.plan_file import read_plan
@@ -14,7 +15,6 @@ from paramreuse.study.job import Job, followed, opened
 from paramreuse.study.run import open_job
 from paramreuse.study.run_folder import read_run, require_outside
 from paramreuse.study.talk import Talk
-from paramreuse.study.transfer.plans import draw_subjects
 from paramreuse.study.workbench import Workbench
 from paramreuse.training import initial_model, train_model
 from paramreuse.training.trackers import open_tracker, require_tracker

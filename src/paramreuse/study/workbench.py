@@ -1,5 +1,6 @@
 """What the stages of a study work with: its networks, its trained models and their images."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from paramreuse.study.own_functions import check_options, training_functions
 from paramreuse.study.talk import Silent, Talk
 from paramreuse.sweep.scores import Dice
 from paramreuse.training import TrainingSettings, initial_model
+from paramreuse.untouched import untouched_random_state
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Workbench:
     compare_images: Callable[[str, Images], None] | None = None
     _compared: set[str] = field(default_factory=set)
     _sets: dict[str, ImageSet] = field(default_factory=dict)
+    _tried: set[str] = field(default_factory=set)
 
     def image_set(self, name: str) -> ImageSet:
         """List the subjects of an image set, with the target's classes where it has a label map.
@@ -136,12 +139,34 @@ class Workbench:
         words = () if spec.init == "shared" else (name,)
         seed = seed_of(self.study.seed, "init", *words)
         model = initial_model(self.factory(name), seed)
+        self._try_out(model, spec.data)
         if spec.init == "shared" and name != TARGET:
             start = initial_model(self.factory(TARGET), seed).state_dict()
             held = model.state_dict()
             fitting = {k: v for k, v in start.items() if k in held and v.shape == held[k].shape}
             model.load_state_dict(fitting, strict=False)
         return model
+
+    def _try_out(self, model: nn.Module, data: str) -> None:
+        """Pass one black image through a copy of a fresh model, once per image set.
+
+        Raises:
+            StudyError: The network does not take images of this size.
+        """
+        if data in self._tried:
+            return
+        image = torch.zeros_like(self.images(data).validation.images[:1])
+        try:
+            with torch.no_grad(), untouched_random_state():
+                copy.deepcopy(model).eval()(image)
+        except (RuntimeError, ValueError, IndexError) as error:
+            rows, columns = image.shape[-2:]
+            raise StudyError(
+                f"cannot use data.{data}: the network {self.study.network.name!r} does not take "
+                f"images of {rows} x {columns} pixels with {image.shape[1]} channels "
+                f"({str(error).splitlines()[0][:200]}). Set another size"
+            ) from error
+        self._tried.add(data)
 
     def settings(self, spec: ModelSpec, *, seed: int, folder: Path | None) -> TrainingSettings:
         """Return how a model is trained.
@@ -215,7 +240,8 @@ def _network_options(study: Study) -> dict[str, Any]:
 def _built(build: Callable[..., nn.Module], options: Mapping[str, Any], name: str) -> nn.Module:
     try:
         return build(**options)
-    except TypeError as error:
+    # An allocation that fails is a RuntimeError of torch.
+    except (TypeError, RuntimeError, MemoryError) as error:
         raise StudyError(
             f"cannot build the network {name!r} with {sorted(options)}: {error}"
         ) from error

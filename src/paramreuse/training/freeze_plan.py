@@ -5,16 +5,15 @@ from typing import Any, Literal
 
 from torch import nn
 
-from paramreuse.errors import MissingExtraError, PlanError
+from paramreuse.errors import PlanError
+from paramreuse.extras import missing_extra
 from paramreuse.reuse.freezing import FrozenRecord, check_record, freeze_tensors, record_tensors
 from paramreuse.reuse.plan import Action, Plan
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ImportError as error:
-    raise MissingExtraError(
-        'cannot train: lightning is not installed. Run: pip install "paramreuse[train]"'
-    ) from error
+    raise missing_extra("train", "lightning") from error
 
 
 def _keys_of(plan: Plan, mode: str) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramreuse.errors import CheckpointError, MissingExtraError, ModelError
+from paramreuse.errors import CheckpointError, ModelError
+from paramreuse.extras import missing_extra
 from paramreuse.reuse.freezing import trainable_parameters
 from paramreuse.training.choices import optimiser_of, schedule_of
 from paramreuse.training.settings import EpochRow, Loss, TrainingSettings
@@ -21,9 +22,7 @@ try:
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.callbacks import Checkpoint
 except ImportError as error:
-    raise MissingExtraError(
-        'cannot train: lightning is not installed. Run: pip install "paramreuse[train]"'
-    ) from error
+    raise missing_extra("train", "lightning") from error
 
 _STATE = "paramreuse"
 """Key of our own entries in a Lightning checkpoint."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramreuse.errors import MissingExtraError, ModelError, ScoreError
+from paramreuse.errors import ModelError, ScoreError
+from paramreuse.extras import missing_extra
 from paramreuse.sweep.batches import Batches
 from paramreuse.sweep.scores import Dice, NegativeMSE, subject_means
 from paramreuse.training.settings import Loss, Task, TrainingSettings
@@ -34,9 +35,7 @@ def loss_of(task: Task, settings: TrainingSettings) -> Loss:
     try:
         from monai.losses import DiceCELoss
     except ImportError as error:
-        raise MissingExtraError(
-            'cannot train: monai is not installed. Run: pip install "paramreuse[train]"'
-        ) from error
+        raise missing_extra("train", "monai") from error
     dice_and_cross_entropy = DiceCELoss(
         include_background=False,
         to_onehot_y=True,

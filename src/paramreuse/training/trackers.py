@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from paramreuse.errors import MissingExtraError, ParamReuseError
+from paramreuse.errors import ParamReuseError
+from paramreuse.extras import missing_extra
+from paramreuse.plain_text import csv_text, plain_figure
 from paramreuse.training.settings import EpochRow
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ class LoggerRun:
 
     def log_figure(self, name: str, figure: "Figure") -> None:
         """Log a figure."""
-        self.kind.figure(self.logger, name, figure)
+        self.kind.figure(self.logger, name, plain_figure(figure))
 
 
 def _open_csv(folder: Path, run: str) -> Any:
@@ -118,7 +120,8 @@ def _below(logger: Any, part: str, name: str) -> Path:
 
 
 def _csv_table(logger: Any, name: str, frame: "pd.DataFrame") -> None:
-    frame.to_csv(_below(logger, "tables", f"{name}.csv"), index=False)
+    path = _below(logger, "tables", f"{name}.csv")
+    path.write_text(csv_text(frame), encoding="utf-8", newline="")
 
 
 def _csv_figure(logger: Any, name: str, figure: "Figure") -> None:
@@ -171,7 +174,7 @@ def _open_mlflow(folder: Path, run: str) -> Any:
 
 
 def _mlflow_table(logger: Any, name: str, frame: "pd.DataFrame") -> None:
-    logger.experiment.log_text(logger.run_id, frame.to_csv(index=False), f"tables/{name}.csv")
+    logger.experiment.log_text(logger.run_id, csv_text(frame), f"tables/{name}.csv")
 
 
 def _mlflow_figure(logger: Any, name: str, figure: "Figure") -> None:
@@ -245,15 +248,10 @@ def require_tracker(name: str | None) -> None:
     if name not in _KINDS:
         raise ParamReuseError(f"unknown logger {name!r}: expected one of {list(TRACKERS)}")
     if find_spec("lightning") is None:
-        raise MissingExtraError(
-            "cannot log: lightning is not installed. Run: pip install 'paramreuse[train]'"
-        )
+        raise missing_extra("log", "lightning")
     modules = _KINDS[name].modules
     if modules and not any(find_spec(module) for module in modules):
-        raise MissingExtraError(
-            f"cannot log to {name}: {modules[0]} is not installed. Run: pip install {modules[0]}, "
-            "or pip install 'paramreuse[trackers]' for all of them"
-        )
+        raise missing_extra(f"log to {name}", modules[0])
 
 
 @contextmanager

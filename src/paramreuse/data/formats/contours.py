@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from paramreuse.data.formats.bounded import read_text
 from paramreuse.errors import DataError
 
 Points = npt.NDArray[np.float64]
@@ -35,12 +36,13 @@ def read_contour(path: Path, shape: tuple[int, int]) -> Points:
         Points ``(N, 2)``, x (column) and y (row) in pixels of the stored array.
 
     Raises:
-        DataError: The file is not there; a line is not two numbers, or its point is outside the
-            image; there are fewer than 3 different points.
+        DataError: The file is not there or too long; a line is not two numbers, or its point is
+            outside the image; there are fewer than 3 different points.
+        OSError: It cannot be opened.
     """
     if not path.is_file():
         raise DataError(f"cannot read contour {path}: no such file; copy the set again")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_text(path).splitlines()
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     points = [_point(line, f"{path}, line {number}") for number, line in numbered]
     array = np.array(points, dtype=np.float64).reshape(-1, 2)

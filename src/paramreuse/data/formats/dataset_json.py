@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from paramreuse.data.formats.bounded import MOST_TABLE_BYTES, read_text
 from paramreuse.errors import DataError
 
 
@@ -13,26 +14,42 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DataError: It is not there or is no JSON; the message names the line.
+        DataError: It is not there, is not JSON, or has a key twice; the message names the line
+            where there is one.
+        OSError: It cannot be opened.
     """
     if not path.is_file():
         raise DataError(f"cannot read {path}: no such file; expected it at the top of the set")
+    text = read_text(path, most_bytes=MOST_TABLE_BYTES)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(text, object_pairs_hook=_without_twins)
     except json.JSONDecodeError as error:
         raise DataError(
             f"cannot read {path}, line {error.lineno}: {error.msg}; expected JSON, copy the file "
             f"again"
         ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"cannot read {path}: it is no JSON text; copy the file again") from error
+    # ValueError: a number of thousands of digits, or a key that stands twice.
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"cannot read {path}: {str(error).split(';')[0]}; expected JSON as published, copy the "
+            f"file again"
+        ) from error
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:80]!r} stands twice")
+    return content
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
     """Read ``dataset.json`` of a folder.
 
     Raises:
-        DataError: It is not there, is no JSON, or does not hold an object.
+        DataError: It is not there, is not JSON, or does not hold an object.
     """
     content = read_json(folder / "dataset.json")
     if not isinstance(content, dict):
@@ -55,10 +72,10 @@ def listed_file(folder: Path, entry: object, *, key: str) -> Path:
         key: Where the entry stands, for the message: ``"training[3].image"``.
 
     Raises:
-        DataError: The entry is no text, or points outside the folder.
+        DataError: The entry is not text, or points outside the folder.
     """
     where = folder / "dataset.json"
-    if not isinstance(entry, str) or not entry:
+    if not isinstance(entry, str) or not entry or "\0" in entry:
         raise DataError(f"cannot read {where}: {key} is {entry!r}, expected a path as text")
     clean = posixpath.normpath(entry.replace("\\", "/"))
     if clean.startswith(("/", "../")) or clean == ".." or ":" in clean.split("/")[0]:
@@ -77,7 +94,7 @@ def check_classes(where: Path, names: Mapping[int, object]) -> tuple[str, ...]:
         names: Class name of each label.
 
     Raises:
-        DataError: Labels are not 0, 1, 2, ..., or two names are the same or no text.
+        DataError: Labels are not 0, 1, 2, ..., or two names are the same or not text.
     """
     texts = [name for name in names.values() if isinstance(name, str) and name]
     if sorted(names) != list(range(len(names))) or len(set(texts)) != len(names) or len(texts) < 2:

@@ -23,6 +23,7 @@ from paramreuse.papers.page.content import (
 from paramreuse.papers.page.html import results_html
 from paramreuse.papers.page.markdown import results_markdown
 from paramreuse.papers.tables.numbered import paper_tables
+from paramreuse.plain_text import csv_text
 from paramreuse.report.contents import Row
 
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ def write_results(
         ),
         dict(figures.missing) | dict(tables.missing),
     )
-    texts = {f"tables/{name}.csv": _csv(frame) for name, frame in frames.items()}
-    texts |= {f"figures/{name}.csv": _csv(frame) for name, frame in figures.frames.items()}
+    texts = {f"tables/{name}.csv": csv_text(frame) for name, frame in frames.items()}
+    texts |= {f"figures/{name}.csv": csv_text(frame) for name, frame in figures.frames.items()}
     texts |= {f"figures/{name}.svg": drawing for name, drawing in drawings.items()}
     texts |= {"results.md": results_markdown(content), "results.html": results_html(content)}
     try:
@@ -147,10 +148,6 @@ def _write(folder: Path, texts: Mapping[str, str]) -> None:
         path.unlink(missing_ok=True)
     for name, text in texts.items():
         write_text(folder / name, text)
-
-
-def _csv(frame: Frame) -> str:
-    return str(frame.to_csv(index=False))
 
 
 def _short(name: str) -> str:

@@ -1,14 +1,10 @@
-"""The plans that the trainings of the transfer follow, and the subjects they are given."""
+"""The plans that the trainings of the transfer follow."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from torch import nn
 
-from paramreuse.errors import DataError
 from paramreuse.reuse.plan import Action, Plan
 from paramreuse.sites.lending import Weights
 from paramreuse.sites.matching import SkippedTensor, compare_sites
@@ -16,57 +12,6 @@ from paramreuse.study.config import TARGET, Study
 from paramreuse.study.findings import findings_of
 from paramreuse.study.job import Job, opened
 from paramreuse.study.transfer.attempts import Attempt
-
-if TYPE_CHECKING:
-    from paramreuse.data.preparation import PreparedSet
-
-
-def drawable_subjects(prepared: "PreparedSet", *, labelled_only: bool = True) -> list[str]:
-    """Return the subjects that have a slice to train on, sorted."""
-    usable = prepared.is_labelled.tolist()
-    return sorted(
-        {
-            subject
-            for subject, labelled in zip(prepared.subjects, usable, strict=True)
-            if labelled or not labelled_only
-        }
-    )
-
-
-def draw_subjects(
-    prepared: "PreparedSet", number: int | None, seed: int, *, labelled_only: bool = True
-) -> "PreparedSet":
-    """Keep the slices of some subjects; a smaller number is part of a larger one of one seed.
-
-    Args:
-        prepared: Slices of all training subjects.
-        number: How many subjects to keep; all if None.
-        seed: Of the draw.
-        labelled_only: Whether to draw only subjects with labels.
-
-    Raises:
-        DataError: There are not as many.
-    """
-    if number is None:
-        return prepared
-    names = drawable_subjects(prepared, labelled_only=labelled_only)
-    if number > len(names):
-        with_labels = " with labels" if labelled_only else ""
-        raise DataError(
-            f"cannot train on {number} subjects: the training fold has {len(names)}{with_labels}; "
-            "ask for fewer"
-        )
-    order = np.random.default_rng(seed).permutation(len(names))
-    chosen = {names[index] for index in order[:number]}
-    kept = [index for index, name in enumerate(prepared.subjects) if name in chosen]
-    picked = torch.tensor(kept)
-    return replace(
-        prepared,
-        images=prepared.images[picked],
-        labels=prepared.labels[picked],
-        subjects=tuple(prepared.subjects[index] for index in kept),
-        names=tuple(prepared.names[index] for index in kept),
-    )
 
 
 def fit_plan(

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from paramreuse.checkpoint import write_checkpoint
+from paramreuse.data.selection import draw_subjects
 from paramreuse.reuse.plan import Plan
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET, ModelSpec
@@ -17,7 +18,7 @@ from paramreuse.study.job import Job, epoch_columns, followed, opened
 from paramreuse.study.records import TransferEpoch, TransferScore
 from paramreuse.study.transfer.attempts import Attempt, attempts_of, kept_model, tell_choice
 from paramreuse.study.transfer.own_training import own_training, train_by_own
-from paramreuse.study.transfer.plans import SourcePlan, draw_subjects, source_plans, tell_plans
+from paramreuse.study.transfer.plans import SourcePlan, source_plans, tell_plans
 from paramreuse.study.transfer.starts import Lender, followed_plan, start_model
 from paramreuse.study.transfer.table import transfer_rows
 from paramreuse.study.unchanged import file_digest
