@@ -4,8 +4,9 @@ Source: arXiv 2008.03411, "PR-RMSE": candidate sources are ranked by the RMSE of
 a pilot model's. Measured swaps stand beside it, since a small RMSE need not mean a small drop.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,21 +51,29 @@ class RankedSource:
 
     @property
     def kernel_distances(self) -> tuple[float, float]:
-        """RMSE and relative RMSE of the kernels, output layer aside: means over layers."""
+        """RMSE and relative RMSE of the kernels, output layer aside: means over finite ones."""
         kernels = {site.key for site in kernel_sites(row.site for row in self.comparison.rows)}
         rows = [row for row in self.comparison.rows if row.site.key in kernels]
-        if not rows:
-            return float("nan"), float("nan")
         return (
-            float(np.mean([row.rmse for row in rows])),
-            float(np.mean([row.relative_rmse for row in rows])),
+            finite_mean([row.rmse for row in rows]),
+            finite_mean([row.relative_rmse for row in rows]),
         )
 
     @property
     def mean_drop(self) -> float:
-        """Mean over the kernel layers of the drop that swapping each causes."""
-        drops = [j.drop for j in self.verdict.kernel_judgements]
-        return float(np.mean(drops)) if drops else float("nan")
+        """Mean over the kernel layers of the drop that swapping each causes, where it has one."""
+        return finite_mean([j.drop for j in self.verdict.kernel_judgements])
+
+
+def finite_mean(values: Sequence[float]) -> float:
+    """Return the mean of those values that are finite; NaN if none is."""
+    finite = [value for value in values if isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def last_if_nan(value: float) -> tuple[bool, float]:
+    """Return what to sort by, so that a value that is not known comes last."""
+    return isnan(value), value
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class Ranking:
         """
         import pandas as pd
 
-        by_rmse = sorted(self.sources, key=lambda source: source.kernel_distances[0])
+        by_rmse = sorted(self.sources, key=lambda s: last_if_nan(s.kernel_distances[0]))
         rows = [
             (
                 *(rank, source.name, str(source.comparison.lineage)),
@@ -98,8 +107,8 @@ class Ranking:
         return pd.DataFrame(rows, columns=list(RANKING_COLUMNS))
 
 
-def _order(source: RankedSource) -> tuple[float, float]:
-    return -source.verdict.kernel_share, source.mean_drop
+def _order(source: RankedSource) -> tuple[float, tuple[bool, float]]:
+    return -source.verdict.kernel_share, last_if_nan(source.mean_drop)
 
 
 def rank_sources(

@@ -1,11 +1,10 @@
 """Which swap of a sweep costs most, in the words of a summary."""
 
 from collections.abc import Iterable
-
-import numpy as np
+from math import isfinite
 
 from paramreuse.sites.swaps import Swap, kernel_sites
-from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.outcomes import Sweep, column_means
 
 
 def mean_drop(sweep: Sweep, swap: str) -> float:
@@ -14,8 +13,11 @@ def mean_drop(sweep: Sweep, swap: str) -> float:
     Args:
         sweep: What was measured.
         swap: Name of the swap, e.g. ``"W 6"``.
+
+    Returns:
+        NaN for a swap that is not finite.
     """
-    return float(np.nanmean(sweep.drops(swap)[:, -1]))
+    return float(column_means(sweep.drops(swap))[-1])
 
 
 def costliest_swap(sweep: Sweep) -> str:
@@ -23,6 +25,9 @@ def costliest_swap(sweep: Sweep) -> str:
 
     Args:
         sweep: What was measured, one swap at least.
+
+    Returns:
+        ``not measured`` if no swap is finite.
     """
     return _costliest(sweep, sweep.swaps)
 
@@ -37,10 +42,13 @@ def costliest_kernel(sweep: Sweep) -> str:
         E.g. ``0.512 at W 6``, or ``not measured``.
     """
     kernels = [swap for swap in sweep.swaps if swap.is_single and kernel_sites(swap.sites)]
-    return _costliest(sweep, kernels) if kernels else "not measured"
+    return _costliest(sweep, kernels)
 
 
 def _costliest(sweep: Sweep, swaps: Iterable[Swap]) -> str:
     drops = {swap.name: mean_drop(sweep, swap.name) for swap in swaps}
+    drops = {name: drop for name, drop in drops.items() if isfinite(drop)}
+    if not drops:
+        return "not measured"
     worst = max(drops, key=lambda name: drops[name])
     return f"{drops[worst]:.3f} at {worst}"

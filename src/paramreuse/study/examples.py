@@ -1,5 +1,7 @@
 """Images to look at: what the target says untouched, and under the worst and the best swap."""
 
+from math import isfinite
+
 import numpy as np
 import torch
 
@@ -8,6 +10,7 @@ from paramreuse.report.contents import ExampleImage
 from paramreuse.sites.lending import lend
 from paramreuse.sites.swaps import Swap
 from paramreuse.study.config import TARGET
+from paramreuse.study.costliest import mean_drop
 from paramreuse.study.job import Job, opened
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.sweep.outcomes import Sweep
@@ -70,8 +73,9 @@ def _covered(
 def _extremes(sweep: Sweep) -> dict[str, Swap]:
     kernels = [swap for swap in sweep.swaps if swap.kind == "W" and swap.is_single]
     pool = [swap for swap in kernels if not swap.anchor.is_output] or list(sweep.swaps)
-    drops = {swap.name: float(np.nanmean(sweep.drops(swap.name)[:, -1])) for swap in pool}
+    drops = {swap.name: mean_drop(sweep, swap.name) for swap in pool}
+    finite = [swap for swap in pool if isfinite(drops[swap.name])] or pool
     return {
-        "worst": max(pool, key=lambda swap: drops[swap.name]),
-        "best": min(pool, key=lambda swap: drops[swap.name]),
+        "worst": max(finite, key=lambda swap: drops[swap.name]),
+        "best": min(finite, key=lambda swap: drops[swap.name]),
     }

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,9 +156,8 @@ def _joint_note(store: Store, name: str) -> list[str]:
     if joint is None:
         return []
     drop = mean_drop(joint, "plan")
-    return [
-        f"All {len(joint.swaps[0].sites)} sites of the plan swapped in at once cost {drop:.3f}."
-    ]
+    cost = "give outputs that are not finite" if isnan(drop) else f"cost {drop:.3f}"
+    return [f"All {len(joint.swaps[0].sites)} sites of the plan swapped in at once {cost}."]
 
 
 def _borrowed_plan_note(study: Study, name: str) -> list[str]:
