@@ -4,7 +4,7 @@
 average moves frozen tensors, and goes on moving them with every step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 Average: TypeAlias = Callable[[Tensor, Tensor, Tensor | int], Tensor]
 """From an average, a value and the number averaged so far to the new average."""
 
-MultiAverage: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
+MultiAverage: TypeAlias = Callable[[list[Tensor], list[Tensor], Tensor | int], None]
 """The same for several tensors, in place."""
 
 
@@ -44,7 +44,7 @@ def keeping_equal_ones(average: MultiAverage) -> MultiAverage:
         average: For ``AveragedModel(multi_avg_fn=...)``.
     """
 
-    def kept(averaged: Sequence[Tensor], values: Sequence[Tensor], number: Tensor | int) -> None:
+    def kept(averaged: list[Tensor], values: list[Tensor], number: Tensor | int) -> None:
         moved = [pair for pair in zip(averaged, values, strict=True) if not torch.equal(*pair)]
         if moved:
             average([one for one, _ in moved], [other for _, other in moved], number)

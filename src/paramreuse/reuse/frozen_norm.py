@@ -137,14 +137,15 @@ def _set_attribute(layer: Any, name: str, value: Any) -> None:
             value.fill_(held[_COUNT])  # lightning has zeroed it in place: ``*= 0``
         return
     # By its bases, as the layer is not marked as frozen while its marks are set.
-    type(layer).__bases__[0].__setattr__(layer, name, value)
+    parent: Any = type(layer).__bases__[0]
+    parent.__setattr__(layer, name, value)
 
 
 def _load_from_state_dict(layer: Any, *args: Any, **kwargs: Any) -> None:
     """Load whatever values a state dict has: ``assign=True`` assigns them."""
     layer.__dict__[_LOADING] = True
     try:
-        _original_class(layer)._load_from_state_dict(layer, *args, **kwargs)  # type: ignore[attr-defined]
+        _original_class(layer)._load_from_state_dict(layer, *args, **kwargs)
     finally:
         del layer.__dict__[_LOADING]
         _remember_count(layer)
