@@ -61,4 +61,4 @@ def keep_equal(model: AveragedModel) -> None:
     if model.avg_fn is not None:
         model.avg_fn = keeping_equal(model.avg_fn)
     if model.multi_avg_fn is not None:
-        model.multi_avg_fn = keeping_equal_ones(model.multi_avg_fn)
+        model.multi_avg_fn = keeping_equal_ones(model.multi_avg_fn)  # type: ignore[assignment]
