@@ -310,12 +310,16 @@ def test_batches_that_cannot_be_used_are_refused() -> None:
         recalibrated_sweep(small_network(0), small_network(1), batches=[])
 
 
-def test_nan_outputs_are_refused_with_the_name_of_the_swap() -> None:
+def test_a_kernel_that_is_not_finite_has_no_score_and_the_others_do() -> None:
     source = small_network(1).state_dict()
     source["3.weight"][0] = torch.nan
 
-    with pytest.raises(ScoreError, match=r"swap 'W 2' \(source\) gives NaN outputs"):
-        recalibrated_sweep(small_network(0), source)
+    sweep = recalibrated_sweep(small_network(0), source)
+
+    assert sweep.not_finite == {("W 2", "source")}
+    assert np.isnan(sweep.scores["W 2", "source"]).all()
+    assert np.isfinite(sweep.scores["W 1", "source"]).any()
+    assert any("W 2" in note for note in sweep.notes)
 
 
 def test_a_source_without_a_fitting_kernel_is_refused() -> None:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from paramreuse.alignment.call import Call, Value
 from paramreuse.alignment.channels import POSITION, ChannelGroup, Dims, Ids, Ties, Use, find_groups
 from paramreuse.alignment.operations import apply_rule
+from paramreuse.checkpoint.tied import first_names, named_tensors
 from paramreuse.errors import ModelError
 from paramreuse.untouched import untouched_random_state
 
@@ -56,9 +57,8 @@ def channel_groups(model: nn.Module, example_input: Tensor) -> list[ChannelGroup
 
 def aliases_of(model: nn.Module) -> dict[str, str]:
     """Return, for each further name of a tensor of a model, its first name."""
-    first: dict[int, str] = {}
-    state = model.state_dict(keep_vars=True)
-    return {key: name for key, t in state.items() if (name := first.setdefault(id(t), key)) != key}
+    first = first_names(named_tensors(model))
+    return {key: name for key, name in first.items() if name != key}
 
 
 def _join_tied(traced: _Traced, aliases: Mapping[str, str]) -> None:
@@ -203,6 +203,7 @@ class _Probe:
 
     def __init__(self, model: nn.Module, example_input: Tensor) -> None:
         self._generator = torch.Generator().manual_seed(0)
+        self._aliases = aliases_of(model)  # which a change of dtype would take apart
         self._model = model
         self._input = example_input
         # A new BatchNorm has the same four numbers in every channel, and the wrong permutation of
@@ -218,7 +219,7 @@ class _Probe:
 
     def is_unchanged_by(self, groups: list[ChannelGroup]) -> bool:
         """Tell whether the outputs stay the same when groups are permuted at random."""
-        state = {key: t.clone() for key, t in self._state.items()}
+        state = {key: t.clone() for key, t in self._state.items() if key not in self._aliases}
         for group in groups:
             permutation = torch.randperm(group.size, generator=self._generator)
             for slot in group.slots:
@@ -236,6 +237,8 @@ class _Probe:
         return values + noise.to(values)  # not negative, so that a variance stays one
 
     def _outputs(self, state: dict[str, Tensor]) -> list[Tensor]:
+        known = set(self._state)
+        tied = {key: state[name] for key, name in self._aliases.items() if key in known}
         with torch.no_grad(), untouched_random_state():
-            outputs = functional_call(self._model, state, (self._input,))
+            outputs = functional_call(self._model, state | tied, (self._input,))
         return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.numel()]

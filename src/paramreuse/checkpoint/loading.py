@@ -12,6 +12,7 @@ from paramreuse.checkpoint.accounting import LoadReport, LoadRow, Status
 from paramreuse.checkpoint.names import KeyMatch, cut_at_ten, match_keys, rename_keys
 from paramreuse.checkpoint.reading import Checkpoint, read_checkpoint
 from paramreuse.checkpoint.slots import Written, write_slots
+from paramreuse.checkpoint.tied import place_of
 from paramreuse.errors import CheckpointError
 
 _NOT_IN_SOURCE = "the checkpoint has no such tensor; the model keeps its own"
@@ -212,20 +213,16 @@ def _row(
 
 def _with_ties(rows: list[LoadRow], slots: Mapping[str, Tensor]) -> list[LoadRow]:
     """Say of a missing tensor that shares its memory with a loaded one that it is loaded."""
-    given = {_place(slots[row.key]): row for row in rows if row.status.is_loaded}
+    given = {place_of(slots[row.key]): row for row in rows if row.status.is_loaded}
     tied = []
     for row in rows:
-        kept = given.get(_place(slots[row.key]))
-        if row.status is Status.MISSING and kept is not None and slots[row.key].numel():
+        kept = given.get(place_of(slots[row.key]))
+        if row.status is Status.MISSING and kept is not None:
             reason = f"shares its tensor with {kept.key!r}, which was loaded"
             tied.append(replace(row, status=Status.LOADED, reason=reason))
         else:
             tied.append(row)
     return tied
-
-
-def _place(slot: Tensor) -> tuple[object, ...]:
-    return slot.device, slot.data_ptr(), tuple(slot.shape), slot.stride()
 
 
 def _is_written(row: LoadRow) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from paramreuse.checkpoint.names import cut_at_ten
 from paramreuse.checkpoint.safetensors_file import ALIASES_KEY, FORMAT, FORMAT_KEY, ORDER_KEY
+from paramreuse.checkpoint.tied import first_names
 from paramreuse.errors import CheckpointError
 from paramreuse.files import require_own_kind, whole_file
 
@@ -78,17 +79,9 @@ def _form(value: object) -> str:
 
 def _without_ties(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Keep the first name of each tensor, and note which further names it has."""
-    kept: dict[str, Tensor] = {}
-    aliases: dict[str, str] = {}
-    first_names: dict[tuple[object, ...], str] = {}
-    for key, tensor in tensors.items():
-        place = tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
-        first = first_names.setdefault(place, key) if tensor.numel() else key
-        if first == key:
-            kept[key] = tensor
-        else:
-            aliases[key] = first
-    return kept, aliases
+    first = first_names(tensors)
+    kept = {key: tensor for key, tensor in tensors.items() if first[key] == key}
+    return kept, {key: name for key, name in first.items() if name != key}
 
 
 def _write(target: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ step 11. What a swap leaves as it was is used again:
   was kept, as a convolution is a sum over its input channels.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _IMAGE_RANK = 4
+
+_FAR_FROM_OVERFLOW = 1e37
+"""float32 ends at 3.4e38."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +115,17 @@ class Kernel:
         shift: Added per channel.
         geometry: Strides and the like.
         packed: Whether the weight lies as oneDNN wants it, which then also adds and cuts off.
+        gain: Length of a packed weight as a vector: by so much at most an output is longer than
+            the input, shift aside. Infinite for a plain one, which is in no need of it.
+        shift_size: Length of the shift.
     """
 
     weight: Tensor
     shift: Tensor | None
     geometry: Geometry
     packed: bool
+    gain: float = math.inf
+    shift_size: float = 0.0
 
     def __call__(self, x: Tensor, addend: Tensor | None, *, relu: bool) -> Tensor:
         """Return ``relu(conv(x) + shift + addend)``."""
@@ -126,14 +135,28 @@ class Kernel:
             y = y if addend is None else y.add_(addend)
             return y.relu_() if relu else y
         placed = (self.weight, self.shift, g.padding, g.stride, g.dilation, g.groups)
-        then = "relu" if relu else "none"
+        fuses = relu and self._stays_finite(x, addend)
+        then = "relu" if fuses else "none"
         if addend is None:
             y = torch.ops.mkldnn._convolution_pointwise(x, *placed, then, [], "")
         else:
             y = torch.ops.mkldnn._convolution_pointwise.binary(
-                x, addend, *placed, "add", 1.0, then if relu else None, [], None
+                x, addend, *placed, "add", 1.0, then if fuses else None, [], None
             )
-        return y  # type: ignore[no-any-return]
+        return y.relu_() if relu and not fuses else y  # type: ignore[no-any-return]
+
+    def _stays_finite(self, x: Tensor, addend: Tensor | None) -> bool:
+        """Tell for certain that no output, and no sum on the way to one, is NaN.
+
+        oneDNN's ReLU cuts NaN off to 0 like a negative number, which makes a plausible score of a
+        broken network; PyTorch's keeps it. By Cauchy and Schwarz a sum of products is at most the
+        product of the lengths of its factors, so nothing overflows below that bound, and what is
+        finite and does not overflow is not NaN.
+        """
+        most = self.gain * float(torch.linalg.vector_norm(x)) + self.shift_size
+        if addend is not None:
+            most += float(torch.linalg.vector_norm(addend))
+        return most < _FAR_FROM_OVERFLOW  # false for NaN
 
 
 def fold(
@@ -166,7 +189,9 @@ def fold(
     packed = torch.ops.mkldnn._reorder_convolution_weight(
         weight.contiguous(), g.padding, g.stride, g.dilation, g.groups, shape
     )
-    return Kernel(packed, shift, g, packed=True)
+    gain = float(torch.linalg.vector_norm(weight))
+    shift_size = 0.0 if shift is None else float(torch.linalg.vector_norm(shift))
+    return Kernel(packed, shift, g, True, gain, shift_size)
 
 
 def laid_out(value: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Runs schedules on a few samples at a time: one clean pass, then one short pass per swap."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -248,7 +248,7 @@ class Network:
     def _addition(self, number: int, parts: tuple[int, ...]) -> Kernel:
         """Return the kernel of some parts, to be added to that of the others and their shift."""
         kernel = self._kernel(number, parts)
-        return Kernel(kernel.weight, None, kernel.geometry, kernel.packed)
+        return replace(kernel, shift=None, shift_size=0.0)
 
     def kernel_bytes(self) -> int:
         """Return what the folded kernels take, as far as they have been needed."""

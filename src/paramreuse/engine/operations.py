@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from paramreuse.checkpoint.tied import first_names
 from paramreuse.engine.graph import Ref
+from paramreuse.engine.plain import own_tensors
 from paramreuse.errors import ModelError
 
 aten = torch.ops.aten
@@ -41,14 +43,9 @@ def same(x: Any, *_: object, **__: object) -> Any:
 
 def tensors_by_key(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return a model's tensors by key, tied ones once, and the key that stands for each key."""
-    first: dict[int, str] = {}
-    tensors: dict[str, Tensor] = {}
-    canonical: dict[str, str] = {}
-    for named in (model.named_parameters, model.named_buffers):
-        for key, tensor in named(remove_duplicate=False):
-            canonical[key] = first.setdefault(id(tensor), key)
-            tensors.setdefault(canonical[key], tensor.detach())
-    return tensors, canonical
+    own = own_tensors(model)
+    canonical = first_names(own)
+    return {key: own[key].detach() for key, first in canonical.items() if first == key}, canonical
 
 
 def arguments_of(

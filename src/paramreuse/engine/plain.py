@@ -1,12 +1,13 @@
 """How the outputs of a swapped network are computed: the interface, and plain forward passes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from paramreuse.checkpoint.tied import place_of
 from paramreuse.errors import ModelError
 
 
@@ -77,6 +78,12 @@ class FullEngine:
         return len(inputs)
 
 
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return every parameter and buffer of a network by each of its names, persistent or not."""
+    named = (model.named_parameters, model.named_buffers)
+    return {key: tensor for each in named for key, tensor in each(remove_duplicate=False)}
+
+
 def run_with(model: nn.Module, tensors: Mapping[str, Tensor], inputs: Tensor | None) -> Any:
     """Run a model with other tensors in some places, and leave it as it was.
 
@@ -95,15 +102,15 @@ def run_with(model: nn.Module, tensors: Mapping[str, Tensor], inputs: Tensor | N
 
 def _places(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Return, for every key, one name of each module and attribute that holds the same tensor."""
-    holders: dict[int, dict[tuple[int, str], str]] = {}
-    keys: dict[str, int] = {}
+    holders: dict[Hashable, dict[tuple[int, str], str]] = {}
+    places: dict[str, Hashable] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None:
                 name = f"{path}.{attribute}".lstrip(".")
-                holders.setdefault(id(tensor), {}).setdefault((id(module), attribute), name)
-                keys[name] = id(tensor)
-    return {key: tuple(holders[held].values()) for key, held in keys.items()}
+                places[name] = place_of(tensor)
+                holders.setdefault(places[name], {}).setdefault((id(module), attribute), name)
+    return {name: tuple(holders[place].values()) for name, place in places.items()}
 
 
 def checked_output(output: object) -> Tensor:

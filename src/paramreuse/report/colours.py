@@ -21,6 +21,7 @@ VERDICT_COLOURS = {
     "indifferent": YELLOW,
     "undecided": GREY,
     "not reusable": VERMILLION,
+    "not finite": PURPLE,
 }
 
 VERDICT_GLYPHS = {
@@ -29,5 +30,6 @@ VERDICT_GLYPHS = {
     "indifferent": "○",
     "undecided": "?",
     "not reusable": "✕",
+    "not finite": "!",
 }
 """One sign per verdict, so that colour is never the only cue."""

@@ -42,6 +42,7 @@ def swap_facts(source: SourceReport, sweep: Sweep, site_index: Mapping[str, int]
             **_place(swap, site_index),
             "kernel": swap.name in kernels,
             "identical": (swap.name, SOURCE) in sweep.identical,
+            "notFinite": [(swap.name, name) in sweep.not_finite for name in sweep.replacements],
             "judged": [astuple(drops[swap.name, name]) for name in sweep.replacements],
             "classes": [by_class[swap.name, name] for name in sweep.replacements],
             "subjects": _subject_drops(sweep, swap),

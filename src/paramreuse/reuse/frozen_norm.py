@@ -5,7 +5,10 @@ the batch and moves RM and RV, however frozen its weight is. Setting ``track_run
 leaves the values alone but still normalises with the batch, so that training and evaluation
 disagree. Here the layer keeps its tensors, its keys and its mode, and changes its class to a
 subclass of itself whose forward pass heeds what is frozen; that survives ``model.train()``, DDP,
-AMP, ``copy.deepcopy``, pickling and a state dict round trip, and can be taken back.
+AMP, ``copy.deepcopy``, pickling and a state dict round trip, and can be taken back. Weight
+averaging starts statistics again before it recomputes them, which the layer does not let happen to
+frozen ones: ``torch.optim.swa_utils.update_bn`` asks it to, lightning's
+``StochasticWeightAveraging`` writes the start values itself.
 """
 
 from typing import Any
@@ -21,6 +24,11 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Buffers of a BatchNorm or InstanceNorm that a training step moves."""
 
 _FROZEN = "frozen_statistics"
+_COUNT = "frozen_count"
+_LOADING = "is_loading_state_dict"
+_STARTS = {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
+"""Value of every element of a statistic that has been started again."""
+
 _FROZEN_CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 _KNOWN_FORWARDS = (_BatchNorm.forward, _InstanceNorm.forward, nn.SyncBatchNorm.forward)
 
@@ -61,6 +69,7 @@ def freeze_statistics(layer: nn.Module, attributes: frozenset[str], *, path: str
         )
     layer.__class__ = _frozen_class(original)
     setattr(layer, _FROZEN, frozen)
+    _remember_count(layer)
 
 
 def unfreeze_statistics(layer: nn.Module, attributes: frozenset[str]) -> None:
@@ -71,6 +80,7 @@ def unfreeze_statistics(layer: nn.Module, attributes: frozenset[str]) -> None:
     elif _FROZEN in layer.__dict__:
         layer.__class__ = _original_class(layer)
         delattr(layer, _FROZEN)
+        layer.__dict__.pop(_COUNT, None)
 
 
 def _both(frozen: frozenset[str]) -> bool:
@@ -87,7 +97,14 @@ def _frozen_class(original: type[nn.Module]) -> type[nn.Module]:
         _FROZEN_CLASSES[original] = type(
             f"FrozenStatistics{original.__name__}",
             (original,),
-            {"forward": _forward, "__reduce_ex__": _reduce, "__module__": __name__},
+            {
+                "forward": _forward,
+                "reset_running_stats": _reset_running_stats,
+                "__setattr__": _set_attribute,
+                "_load_from_state_dict": _load_from_state_dict,
+                "__reduce_ex__": _reduce,
+                "__module__": __name__,
+            },
         )
     return _FROZEN_CLASSES[original]
 
@@ -101,6 +118,42 @@ def _reduce(layer: nn.Module, protocol: Any) -> tuple[Any, ...]:
 def _new_frozen(original: type[nn.Module]) -> nn.Module:
     cls = _frozen_class(original)
     return cls.__new__(cls)
+
+
+def _reset_running_stats(layer: Any) -> None:
+    """Start those statistics again that are not frozen."""
+    kept = {name: layer._buffers[name].clone() for name in layer.frozen_statistics}
+    _original_class(layer).reset_running_stats(layer)  # type: ignore[attr-defined]
+    for name, values in kept.items():
+        layer._buffers[name].copy_(values)
+
+
+def _set_attribute(layer: Any, name: str, value: Any) -> None:
+    """Assign, but for start values of a frozen statistic: that is how lightning starts it again."""
+    held = layer.__dict__
+    is_frozen = name in held.get(_FROZEN, ()) and _LOADING not in held
+    if is_frozen and isinstance(value, Tensor) and bool((value == _STARTS[name]).all()):
+        if name == "num_batches_tracked":
+            value.fill_(held[_COUNT])  # lightning has zeroed it in place: ``*= 0``
+        return
+    # By its bases, as the layer is not marked as frozen while its marks are set.
+    parent: Any = type(layer).__bases__[0]
+    parent.__setattr__(layer, name, value)
+
+
+def _load_from_state_dict(layer: Any, *args: Any, **kwargs: Any) -> None:
+    """Load whatever values a state dict has: ``assign=True`` assigns them."""
+    layer.__dict__[_LOADING] = True
+    try:
+        _original_class(layer)._load_from_state_dict(layer, *args, **kwargs)
+    finally:
+        del layer.__dict__[_LOADING]
+        _remember_count(layer)
+
+
+def _remember_count(layer: Any) -> None:
+    if "num_batches_tracked" in layer.frozen_statistics and not layer.running_mean.is_meta:
+        layer.__dict__[_COUNT] = int(layer.num_batches_tracked)
 
 
 def _forward(layer: Any, input: Tensor) -> Any:

@@ -48,6 +48,8 @@ class Word(StrEnum):
     """The interval of the source, or of a control, holds the tolerance."""
     IDENTICAL = "identical"
     """Source and target hold the same values."""
+    NOT_FINITE = "not finite"
+    """The source's values, or the outputs with them in place, are NaN or infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,8 @@ class Verdict:
         words = [j.verdict for j in kernels]
         rest = ", ".join(
             f"{words.count(word)} {word}"
-            for word in (Word.INDIFFERENT, Word.NOT_REUSABLE, Word.UNDECIDED)
+            for word in (Word.INDIFFERENT, Word.NOT_REUSABLE, Word.UNDECIDED, Word.NOT_FINITE)
+            if word in words or word is not Word.NOT_FINITE
         )
         network = "a reusable network" if self.reusable_network else "not a reusable network"
         if all(isnan(j.control_drop) for j in kernels):
@@ -181,8 +184,9 @@ def judge(sweep: Sweep, *, tolerance: float = TOLERANCE, confidence: float = CON
     the lower end is above it. It is *reusable* when the source passes and every control fails,
     *indifferent* when a control passes as well, *not reusable* when the source fails, *undecided*
     when an interval in question holds the tolerance, *identical* when source and target hold the
-    same values. With one subject nothing is decided; where ``evaluate`` gave one number for all
-    subjects the point estimate stands in for the interval.
+    same values, *not finite* when the source's values, or the outputs with them in place, are NaN
+    or infinite; a control that is not finite fails. With one subject nothing is decided; where
+    ``evaluate`` gave one number for all subjects the point estimate stands in for the interval.
 
     Args:
         sweep: What was measured.
@@ -205,8 +209,8 @@ def _judge_swap(
     sweep: Sweep, swap: Swap, drops: Mapping[tuple[str, str], MeanDrop], tolerance: float
 ) -> Judgement:
     source = drops[swap.name, SOURCE]
-    controls = [drops[swap.name, name] for name in sweep.controls]
-    identical = (swap.name, SOURCE) in sweep.identical
+    names = [name for name in sweep.controls if (swap.name, name) not in sweep.not_finite]
+    controls = [drops[swap.name, name] for name in names]
     return Judgement(
         swap=swap,
         drop=source.mean,
@@ -214,8 +218,15 @@ def _judge_swap(
         drop_high=source.high if sweep.subjects else float("nan"),
         control_drop=min((c.mean for c in controls), default=float("nan")),
         paper=Word.REUSABLE if source.mean <= tolerance + ROUNDING else Word.NOT_REUSABLE,
-        verdict=Word.IDENTICAL if identical else _word(source, controls, tolerance),
+        verdict=_fixed_word(sweep, swap) or _word(source, controls, tolerance),
     )
+
+
+def _fixed_word(sweep: Sweep, swap: Swap) -> Word | None:
+    """Return the verdict that holds at any tolerance, if there is one."""
+    if (swap.name, SOURCE) in sweep.identical:
+        return Word.IDENTICAL
+    return Word.NOT_FINITE if (swap.name, SOURCE) in sweep.not_finite else None
 
 
 def _passes(drop: MeanDrop, tolerance: float) -> bool:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
+from paramreuse.checkpoint.tied import further_names, named_tensors
 from paramreuse.errors import SiteMismatchError
 from paramreuse.sites.layers import (
     KERNEL_FAMILIES,
@@ -161,22 +162,11 @@ def sites_of(
     if example_input is not None:
         ranks = execution_order(target, example_input)
         layers.sort(key=lambda layer: ranks.get(layer.path, len(ranks)))
-    return _number(layers, _shapes(tensors_of(target)), _aliases(target), ranks)
+    return _number(layers, _shapes(tensors_of(target)), further_names(named_tensors(target)), ranks)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: shape_in(tensors, key) for key in tensors if is_swappable(dtype_in(tensors, key))}
-
-
-def _aliases(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Return, per first key of a tensor, the further keys under which it stands."""
-    keys_by_place: dict[tuple[object, ...], list[str]] = {}
-    for key, t in model.state_dict(keep_vars=True).items():
-        if isinstance(t, Tensor):
-            nowhere = t.is_meta or not t.numel()
-            place = (id(t) if nowhere else t.data_ptr(), t.device, t.shape, t.stride())
-            keys_by_place.setdefault(place, []).append(key)
-    return {keys[0]: tuple(keys[1:]) for keys in keys_by_place.values()}
 
 
 def _number(

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,8 @@ def _notes(findings: Findings, name: str) -> Iterator[str]:
     joint = findings.joint_sweep(name)
     if joint is not None:
         drop, num_sites = joint.mean_drop("plan"), len(joint.swaps[0].sites)
-        yield f"All {num_sites} sites of the plan swapped in at once cost {drop:.3f}."
+        cost = "give outputs that are not finite" if isnan(drop) else f"cost {drop:.3f}"
+        yield f"All {num_sites} sites of the plan swapped in at once {cost}."
     yield from _borrowed_plan_note(findings.study, name)
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
+from math import isfinite, isnan
 
 import numpy as np
 
@@ -142,6 +143,7 @@ def run_compare(job: Job) -> str:
             job.store.write([_stored_lineage(source, result)])
         kernels = {site.key for site in kernel_sites(row.site for row in result.rows)}
         relative = [row.relative_rmse for row in result.rows if row.site.key in kernels]
+        relative = [value for value in relative if isfinite(value)]
         median = f"{np.median(relative):.2f}" if relative else "not measured"
         parts.append(f"{source}: {result.lineage} start, median relative RMSE of W {median}")
     return "; ".join(parts)
@@ -280,6 +282,8 @@ def _joint(job: Job, source: str, plan: Plan) -> str:
     )
     write_sweep(job.store, name, found)
     drop = found.mean_drop("plan")
+    if isnan(drop):
+        return "swapped in jointly it gives outputs that are not finite"
     beyond = drop > job.bench.study.judge.tolerance
     more = ", more than the tolerance: its sites do not go together" if beyond else ""
     return f"swapped in jointly it costs {drop:.3f}{more}"

@@ -55,6 +55,7 @@ def write_sweep(store: Store, name: str, sweep: Sweep) -> None:
         "foreground": sweep.foreground,
         "subjects": [str(subject) for subject in sweep.subjects],
         "identical": sorted(sweep.identical),
+        "not_finite": sorted(sweep.not_finite),
         "skipped": [asdict(item) for item in sweep.skipped],
         "seed": sweep.seed,
         "notes": sweep.notes,
@@ -106,6 +107,7 @@ def read_sweep(store: Store, name: str) -> Sweep | None:
         skipped=tuple(SkippedTensor(**item) for item in content["skipped"]),
         seed=content["seed"],
         notes=tuple(content["notes"]),
+        not_finite=frozenset((swap, replacement) for swap, replacement in content["not_finite"]),
     )
 
 

@@ -54,11 +54,13 @@ class Sweep:
         baseline: Scores of the untouched target, shape ``(P, K)``; NaN where a class does not
             count for a subject.
         scores: Scores by (swap name, replacement), shape ``(P, K)``; NaN also where a subject was
-            not looked at any more.
+            not looked at any more, and all over for a trial that is not finite.
         identical: Trials that would have put in what the target already holds.
         skipped: Tensors of either side that could not be swapped, with the reason.
         seed: Seed of controls and intervals.
         notes: What the reader should know, e.g. why the fast engine was not used.
+        not_finite: Trials that would have put in NaN or infinite values, or whose outputs are not
+            finite.
     """
 
     swaps: tuple[Swap, ...]
@@ -72,6 +74,7 @@ class Sweep:
     skipped: tuple[SkippedTensor, ...] = ()
     seed: int = 0
     notes: tuple[str, ...] = ()
+    not_finite: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def controls(self) -> tuple[str, ...]:

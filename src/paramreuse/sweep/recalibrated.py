@@ -105,7 +105,7 @@ def sweep_recalibrated(  # noqa: PLR0913 - what sweep_sites takes, and the calib
         f"baseline: statistics recomputed on {sum(map(len, images))} images, mean "
         f"{type(score).__name__} {found.baseline_scores()[MEAN]:.3f}; as trained {trained:.3f}"
     )
-    return replace(found, notes=(note, *_left_out(asked, chosen)))
+    return replace(found, notes=(note, *found.notes, *_left_out(asked, chosen)))
 
 
 def _images_of(calibration: Iterable[Any], device: torch.device) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """One sweep in progress: walks the batches, asks the engine, adds up, logs, stops."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -128,6 +128,12 @@ class Runner:
             for trial in trials
             if is_identical(trial.swap, self._tensors[trial.name], lenders.target)
         )
+        self._not_finite = {
+            trial.name
+            for trial in trials
+            if trial.name not in self._identical
+            and not all(map(is_finite, self._tensors[trial.name].values()))
+        }
         self._done = 0
 
     def run(self, batches: Batches) -> None:
@@ -169,9 +175,8 @@ class Runner:
             size = self._engine.fitting(batch.inputs.to(device))
             for inputs, labels, subjects in _pieces(batch, size):
                 output = checked_output(self._lenders.target(inputs.to(device)))
-                ledger.add(
-                    BASELINE, subjects, self._statistics(BASELINE, output, labels.to(device))
-                )
+                statistics = self._baseline_statistics(output, labels.to(device))
+                ledger.add(BASELINE, subjects, statistics)
         return self._subject_scores(ledger.of(BASELINE))
 
     def _subject_scores(self, sums: Array) -> Array:
@@ -197,6 +202,8 @@ class Runner:
     def _is_open(self, trial: Trial, sides: Mapping[TrialName, Side]) -> bool:
         """Tell whether a trial may still change the verdict on its swap."""
         name = trial.swap.name
+        if trial.name in self._not_finite or (name, SOURCE) in self._not_finite:
+            return False
         source = sides[name, SOURCE]
         controls = [sides[name, control] for control in self._lenders.names if control != SOURCE]
         if (name, SOURCE) in self._identical or source is Side.ABOVE:
@@ -208,6 +215,8 @@ class Runner:
     def _take(self, index: int, batch: Batch, trials: Sequence[Trial], total: int | None) -> None:
         for trial, statistics in self._batch(index, batch, trials):
             self._ledger.add(trial, batch.subjects, statistics)
+            if np.isnan(statistics).any():
+                self._not_finite.add(trial)
             self._done += trial != BASELINE
             if self._progress is not None:
                 self._progress(self._done, total)
@@ -241,19 +250,31 @@ class Runner:
     def _piece(
         self, inputs: Tensor, labels: Tensor, pending: Sequence[Trial]
     ) -> Iterator[tuple[TrialName, Array]]:
-        baseline = self._statistics(BASELINE, self._engine.baseline(inputs), labels)
+        reference = self._engine.baseline(inputs)
+        baseline = self._baseline_statistics(reference, labels)
+        nothing = np.full_like(baseline, np.nan)
         yield BASELINE, baseline
+        known = self._identical | self._not_finite
         for trial in pending:
-            if trial.name in self._identical:
-                yield trial.name, baseline
-        moving = [trial for trial in pending if trial.name not in self._identical]
+            if trial.name in known:
+                yield trial.name, baseline if trial.name in self._identical else nothing
+        moving = [trial for trial in pending if trial.name not in known]
         outputs = self._engine.swapped([self._tensors[trial.name] for trial in moving])
         for trial, output in zip(moving, outputs, strict=True):
-            settled = self._settled(trial.name, output)
-            yield trial.name, self._statistics(trial.name, settled, labels)
+            settled = self._settled(trial.name, output, reference)
+            statistics = None if settled is None else self._statistics(settled, labels)
+            yield trial.name, nothing if statistics is None else statistics
 
-    def _settled(self, name: TrialName, output: Tensor) -> Tensor:
-        """Take a plain forward pass where rounding could turn the score of a single pixel."""
+    def _settled(self, name: TrialName, output: Tensor, reference: Tensor) -> Tensor | None:
+        """Take a plain forward pass where rounding could turn the score of a single pixel.
+
+        Returns:
+            Outputs; ``None`` if they are not finite where those of the untouched target are, by a
+            plain forward pass too.
+        """
+        if not _is_finite_where(output, reference):
+            output = self._engine.settled(self._tensors[name])
+            return output if _is_finite_where(output, reference) else None
         is_near_tie = getattr(self._score, "is_near_tie", None)
         if not self._engine.rounding or is_near_tie is None:
             return output
@@ -261,17 +282,20 @@ class Runner:
             return self._engine.settled(self._tensors[name])
         return output
 
-    def _statistics(self, name: TrialName, outputs: Tensor, labels: Tensor) -> Array:
-        # A sum is NaN when a term is, and takes a tenth of the time of looking at each.
-        bad = bool(torch.isnan(outputs.sum())) and bool(torch.isnan(outputs).any())
-        statistics = None if bad else self._score.statistics(outputs, labels).cpu().numpy()
-        if statistics is not None and np.isfinite(statistics).all():
+    def _statistics(self, outputs: Tensor, labels: Tensor) -> Array | None:
+        """Return what the score counts, if that is finite."""
+        statistics: Array = self._score.statistics(outputs, labels).cpu().numpy()
+        return statistics if np.isfinite(statistics).all() else None
+
+    def _baseline_statistics(self, outputs: Tensor, labels: Tensor) -> Array:
+        has_nan = not is_finite(outputs) and bool(torch.isnan(outputs).any())
+        statistics = None if has_nan else self._statistics(outputs, labels)
+        if statistics is not None:
             return statistics
-        what = "the untouched target" if name == BASELINE else f"swap {name[0]!r} ({name[1]})"
-        found = "NaN outputs" if statistics is None else "outputs or labels that are not finite"
+        found = "NaN outputs" if has_nan else "outputs or labels that are not finite"
         raise ScoreError(
-            f"{what} gives {found}, which no score can judge. Look at the weights "
-            "(paramreuse compare counts values that are not finite), or leave the site out"
+            f"the untouched target gives {found}, which no score can judge. Look at its weights: "
+            "paramreuse compare counts values that are not finite"
         )
 
     def outcome(self, skipped: tuple[SkippedTensor, ...]) -> Sweep:
@@ -290,12 +314,53 @@ class Runner:
             foreground=score.foreground,
             subjects=tuple(self._ledger.subjects),
             baseline=baseline,
-            scores={trial.name: score.score(self._ledger.of(trial.name)) for trial in self._trials},
+            scores={trial.name: self._scores_of(trial.name, baseline) for trial in self._trials},
             identical=self._identical,
+            not_finite=frozenset(self._not_finite),
             skipped=skipped,
             seed=self._lenders.seed,
-            notes=self._engine.notes,
+            notes=(*self._engine.notes, *remarks_on(self._trials, self._not_finite)),
         )
+
+    def _scores_of(self, name: TrialName, baseline: Array) -> Array:
+        if name in self._not_finite:
+            return np.full_like(baseline, np.nan)
+        return self._score.score(self._ledger.of(name))
+
+
+def remarks_on(trials: Sequence[Trial], not_finite: Collection[TrialName]) -> Iterator[str]:
+    """Name the swaps that have no score.
+
+    Args:
+        trials: What was put in.
+        not_finite: Names of the trials that have none.
+    """
+    names = [
+        trial.swap.name + ("" if trial.replacement == SOURCE else f" ({trial.replacement})")
+        for trial in trials
+        if trial.name in not_finite
+        and (trial.replacement == SOURCE or (trial.swap.name, SOURCE) not in not_finite)
+    ]
+    if names:
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        yield (
+            "without a score, as values put in or outputs are not finite: "
+            f"{', '.join(names[:10])}{more}"
+        )
+
+
+def is_finite(values: Tensor) -> bool:
+    """Tell whether no value is NaN or infinite."""
+    # A sum is finite only if all terms are, and takes a tenth of the time of looking at each.
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+
+
+def _is_finite_where(outputs: Tensor, reference: Tensor) -> bool:
+    """Tell whether outputs are finite where the reference is, and nowhere NaN."""
+    if is_finite(outputs):
+        return True
+    allowed = torch.isinf(outputs) & torch.isinf(reference)
+    return bool((torch.isfinite(outputs) | allowed).all())
 
 
 def _pieces(batch: Batch, size: int) -> Iterator[tuple[Tensor, Tensor, Sequence[Hashable]]]:

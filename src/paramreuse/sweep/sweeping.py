@@ -3,39 +3,30 @@
 Source: arXiv 2008.03411 and 2008.03414, "parameter reuse"; the controls and the intervals are ours.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
-from typing import TypeAlias
+from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from paramreuse.engine.partial import partial_engine
 from paramreuse.engine.plain import Engine, FullEngine, device_of, require_evaluation_mode
 from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.errors import ModelError, ScoreError
-from paramreuse.sites.lending import Weights, lend, tensors_of
-from paramreuse.sites.matching import SkippedTensor, compare_sites, require_sites
+from paramreuse.sites.lending import Weights, lend
+from paramreuse.sites.matching import compare_sites, require_sites
 from paramreuse.sites.swaps import (
     Controls,
-    Replacements,
     SwapChoice,
-    is_identical,
     make_swaps,
     replacements_for,
 )
 from paramreuse.sweep.batches import Batches, walk_batches
+from paramreuse.sweep.evaluated import Evaluate, evaluated_sweep
 from paramreuse.sweep.outcomes import Sweep
-from paramreuse.sweep.runner import BASELINE, Progress, Runner, SweepLog, Trial
+from paramreuse.sweep.runner import Progress, Runner, SweepLog, Trial
 from paramreuse.sweep.scores import Score
 from paramreuse.sweep.stopping import CONFIDENCE, TOLERANCE, StoppingRule
 from paramreuse.untouched import untouched_random_state
-
-Array = NDArray[np.float64]
-Evaluate: TypeAlias = Callable[[nn.Module], float | Mapping[str, float]]
-"""A score of a whole model; higher is better."""
 
 
 def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score has a default
@@ -89,8 +80,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
     Raises:
         SiteMismatchError: Nothing of the source fits the target, or a set of swaps is unknown.
         ModelError: The target is in training mode, or does not return a tensor.
-        ScoreError: The batches cannot be used, no subject has a foreground class, or an output is
-            NaN; the message names the swap.
+        ScoreError: The batches cannot be used, no subject has a foreground class, or the untouched
+            target's outputs are NaN.
     """
     require_evaluation_mode(target)
     if evaluate is None and (batches is None or score is None):
@@ -107,7 +98,7 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         lenders = replacements_for(target, lent, controls, seed=seed)
         trials = [Trial(swap, name) for swap in chosen for name in lenders.names]
         if evaluate is not None:
-            return _evaluated(evaluate, trials, lenders, match.skipped, progress)
+            return evaluated_sweep(evaluate, trials, lenders, match.skipped, progress)
         assert batches is not None
         assert score is not None
         with torch.no_grad(), float32_arithmetic():
@@ -136,61 +127,3 @@ def _engine(
     example = _example(target, batches)
     assert example is not None
     return partial_engine(target, example, memory_limit_gb=memory_limit_gb)
-
-
-def _evaluated(
-    evaluate: Evaluate,
-    trials: Sequence[Trial],
-    lenders: Replacements,
-    skipped: tuple[SkippedTensor, ...],
-    progress: Progress | None,
-) -> Sweep:
-    """Score whole models with the caller's function: one number for all subjects together."""
-    twin = deepcopy(lenders.target)
-    original = {key: t.clone() for key, t in tensors_of(twin).items()}
-    base = _named(evaluate(twin), BASELINE)
-    scores: dict[tuple[str, str], Array] = {}
-    identical: set[tuple[str, str]] = set()
-    for done, trial in enumerate(trials, start=1):
-        tensors = lenders.tensors(trial.swap, trial.replacement)
-        if is_identical(trial.swap, tensors, lenders.target):
-            identical.add(trial.name)
-            scores[trial.name] = np.array([list(base.values())])
-        else:
-            _write(twin, original)
-            _write(twin, tensors)
-            values = _named(evaluate(twin.eval()), trial.name)
-            scores[trial.name] = np.array([[values[name] for name in base]])
-        if progress is not None:
-            progress(done, len(trials))
-    return Sweep(
-        swaps=tuple(dict.fromkeys(trial.swap for trial in trials)),
-        replacements=lenders.names,
-        classes=tuple(base),
-        foreground=(True,) * len(base),
-        subjects=(),
-        baseline=np.array([list(base.values())]),
-        scores=scores,
-        identical=frozenset(identical),
-        skipped=skipped,
-        seed=lenders.seed,
-    )
-
-
-def _write(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    slots = tensors_of(model)
-    with torch.no_grad():
-        for key, tensor in tensors.items():
-            slots[key].copy_(tensor)
-
-
-def _named(result: float | Mapping[str, float], name: tuple[str, str]) -> dict[str, float]:
-    values = dict(result) if isinstance(result, Mapping) else {"score": result}
-    numbers = {str(key): float(value) for key, value in values.items()}
-    wrong = [key for key, value in numbers.items() if not np.isfinite(value)]
-    if wrong or not numbers:
-        what = "the untouched target" if name == BASELINE else f"swap {name[0]!r} ({name[1]})"
-        raise ScoreError(
-            f"evaluate gave {numbers or 'no number'} for {what}; expected finite numbers"
-        )
-    return numbers

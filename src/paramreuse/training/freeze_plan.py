@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from paramreuse.errors import PlanError
 from paramreuse.extras import missing_extra
+from paramreuse.reuse.averaging import keep_equal
 from paramreuse.reuse.freezing import FrozenRecord, check_record, freeze_tensors, record_tensors
 from paramreuse.reuse.plan import Action, Plan
 
@@ -29,6 +31,9 @@ class FreezePlan(Callback):  # type: ignore[misc]
     It freezes before the optimiser is made, so build the optimiser of parameters with
     ``requires_grad`` (Lightning's own filter or ``trainable_parameters``). Checked after the first
     training step, so that a mistake costs one batch and not a night, and when the fit ends.
+
+    Callbacks that average weights (``EMAWeightAveraging``, ``StochasticWeightAveraging``) leave
+    frozen tensors as they are, to the bit, where this one is beside them.
 
     It loads nothing: ``apply_plan`` does, and freezes too; this is for a plan whose tensors are
     loaded already, and for the proof.
@@ -69,7 +74,14 @@ class FreezePlan(Callback):  # type: ignore[misc]
         freeze_tensors(self._network(pl_module), self._keys)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the frozen tensors, those of a resumed checkpoint where there is one."""
+        """Record the frozen tensors, those of a resumed checkpoint where there is one.
+
+        Averages that other callbacks take are told to leave them alone.
+        """
+        for callback in trainer.callbacks:
+            average = getattr(callback, "_average_model", None)  # of lightning's WeightAveraging
+            if isinstance(average, AveragedModel):
+                keep_equal(average)
         self._record = record_tensors(self._network(pl_module), self._keys)
         self._step_checked = False
 

@@ -1,6 +1,6 @@
 """How many sites are reusable, when some are undecided: a range, and what it says of a share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,15 +44,23 @@ def possible_words(
     drops = asked.mean_drops(confidence=arm.confidence)
     words = []
     for swap in swaps:
-        passes = [
-            _may_pass(drops[swap.name, name], arm.tolerance)
-            if np.isfinite(asked.drops(swap.name, name)[:, -1]).sum() >= FEWEST_SUBJECTS
-            else frozenset({True, False})
-            for name in wanted
-        ]
+        passes = [_passing(asked, (swap.name, name), drops, arm.tolerance) for name in wanted]
         same = (swap.name, SOURCE) in sweep.identical
         words.append(frozenset({Word.REUSABLE}) if same else _words(passes))
     return words
+
+
+def _passing(
+    sweep: Sweep,
+    trial: tuple[str, str],
+    drops: Mapping[tuple[str, str], MeanDrop],
+    tolerance: float,
+) -> frozenset[bool]:
+    if trial in sweep.not_finite:
+        return frozenset({False})
+    if np.isfinite(sweep.drops(*trial)[:, -1]).sum() < FEWEST_SUBJECTS:
+        return frozenset({True, False})
+    return _may_pass(drops[trial], tolerance)
 
 
 def _may_pass(drop: MeanDrop, tolerance: float) -> frozenset[bool]:

@@ -33,6 +33,7 @@ function lede(source, found) {
     words.indifferent && `${words.indifferent} ${words.indifferent === 1 ? 'takes' : 'take'} anything, a control as well`,
     words['not reusable'] && `${words['not reusable']} cannot`,
     words.undecided && `${words.undecided} ${words.undecided === 1 ? 'is' : 'are'} undecided`,
+    words['not finite'] && `${words['not finite']} ${words['not finite'] === 1 ? 'is' : 'are'} not finite`,
   ].filter(Boolean);
   const same = words.identical ? ` (${words.identical} of them the same in both anyway)` : '';
   return [

@@ -6,13 +6,16 @@ function trial(ends) {
   return { mean: num(ends[0]), low: num(ends[1]), high: num(ends[2]) };
 }
 
+/* A control that breaks the network fails at any tolerance. */
+const BROKEN = { mean: Infinity, low: Infinity, high: Infinity };
+
 /* A missing end is NaN, and every comparison with NaN is false: nothing is decided by it. */
 function prepare(source) {
   if (!source.sweep) return;
   source.sweep.intervals = source.sweep.subjects.length > 0;
   source.sweep.bySite = new Map();
   for (const swap of source.sweep.swaps) {
-    [swap.lent, ...swap.controls] = swap.judged.map(trial);
+    [swap.lent, ...swap.controls] = swap.judged.map((ends, r) => (r && swap.notFinite[r] ? BROKEN : trial(ends)));
     swap.single = swap.set === 'single';
     if (swap.set === 'single') source.sweep.bySite.set(swap.site, swap);
   }
@@ -22,6 +25,7 @@ function prepare(source) {
 function judgeSwap(swap, tolerance) {
   const limit = tolerance + DATA.rounding;
   if (swap.identical) return 'identical';
+  if (swap.notFinite[0]) return 'not finite';
   if (swap.lent.low > limit) return 'not reusable';
   if (!(swap.lent.high <= limit)) return 'undecided';
   if (swap.controls.some((control) => control.high <= limit)) return 'indifferent';
@@ -37,7 +41,8 @@ function canBeLoaded(word) {
 }
 
 function controlDrop(swap) {
-  return swap.controls.length ? Math.min(...swap.controls.map((control) => control.mean)) : NaN;
+  const least = Math.min(...swap.controls.map((control) => control.mean));
+  return Number.isFinite(least) ? least : NaN;
 }
 
 function tally(swaps, tolerance) {

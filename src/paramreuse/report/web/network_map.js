@@ -6,6 +6,7 @@ const GLYPHS = {
   indifferent: 'M0 -4.2 A4.2 4.2 0 1 1 -0.01 -4.2',
   undecided: 'M-2.8 -2.6 A2.8 2.8 0 1 1 0.4 0.4 L0 1.8 M0 4.6 V4.7',
   'not reusable': 'M-4 -4 L4 4 M4 -4 L-4 4',
+  'not finite': 'M0 -5 V1.5 M0 4.6 V4.7',
   none: 'M-2 0 H2',
 };
 
