@@ -33,7 +33,7 @@ def read_changed(root: object = None, **options: Any) -> ImageSet:
         if CHANGE.get("subject") != subject:
             return pieces
         if CHANGE["what"] == "image":
-            return [replace(piece, image=piece.image.flip(0)) for piece in pieces]
+            return [replace(piece, image=piece.image.flip(-1)) for piece in pieces]
         return [
             replace(p, labels=torch.zeros_like(p.labels)) for p in pieces if p.labels is not None
         ]
