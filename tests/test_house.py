@@ -32,7 +32,7 @@ HOMES_OF_LIBRARIES = {
     "rich": {"cli", "training"},
     "safetensors": {"checkpoint"},
     "huggingface_hub": {"checkpoint"},
-    "sqlite3": {"study"},
+    "sqlite3": {"recommendation", "study"},
     "pydantic": {"study", "papers"},
     "yaml": {"reuse", "study", "papers", "yaml_text"},
 }
