@@ -91,7 +91,8 @@ def test_full_body_and_head_differ_in_the_output_layer_and_in_what_is_frozen() -
     assert {s.path for s in set(UNET) - set(body.loaded)} == {"head"}
     frozen = {e.site for e in head.entries if e.action is Action.FREEZE}
     assert frozen == set(body.loaded)
-    assert full.recipe.recalibrate
+    assert not full.recipe.recalibrate
+    assert body.recipe.recalibrate
     assert not head.recipe.recalibrate
 
 
