@@ -32,7 +32,7 @@ HOMES_OF_LIBRARIES = {
     "rich": {"cli", "training"},
     "safetensors": {"checkpoint"},
     "huggingface_hub": {"checkpoint"},
-    "sqlite3": {"study"},
+    "sqlite3": {"recommendation", "study"},
     "pydantic": {"study", "papers"},
     "yaml": {"reuse", "study", "papers", "yaml_text"},
 }
@@ -180,3 +180,14 @@ def test_a_file_is_short_and_says_what_it_is_for(path: Path) -> None:
     assert len(text.splitlines()) <= 400
     assert ast.get_docstring(ast.parse(text))
     assert path.stem not in {"utils", "core", "base", "common", "helpers", "misc"}
+
+
+def test_the_files_that_contributing_names_exist() -> None:
+    root = ROOT.parents[1]
+    named = re.findall(r"`((?:tests|docs)?[\w/]*/[\w.]*|__init__\.pyi)`", TABLE)
+    gone = [name for name in named if not (root / name).exists() and not (ROOT / name).exists()]
+
+    assert len(named) > 20
+    assert (
+        sorted(set(gone) - {"acdc/", "sunnybrook/", "src/paramreuse", "Task04_Hippocampus/"}) == []
+    )

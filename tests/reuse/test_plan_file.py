@@ -85,7 +85,7 @@ def test_the_file_says_what_may_be_edited(plan_file: Path) -> None:
     lines = plan_file.read_text(encoding="utf-8").splitlines()
 
     assert lines[0].startswith("# What to do with each tensor")
-    assert "paramreuse_plan: 1" in lines
+    assert "paramreuse_plan: 2" in lines
     # One line per site, so that an action is edited where the site is named.
     assert [line.startswith("- {action: ") for line in lines].count(True) == len(PLAN.entries)
     assert "- {action: leave, site: W 1, family: conv, layer: 1, kind: W, path: '0'" in "\n".join(
@@ -157,9 +157,14 @@ def test_an_entry_edited_wrongly_is_named(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected a line 'paramreuse_plan: 1'"),
-        ("- a\n", "expected a line 'paramreuse_plan: 1'"),
-        ("paramreuse_plan: 2\n", "expected a line 'paramreuse_plan: 1'"),
+        ("", "expected a line 'paramreuse_plan: 2'"),
+        ("- a\n", "expected a line 'paramreuse_plan: 2'"),
+        ("paramreuse_plan: 0\n", "expected a line 'paramreuse_plan: 2'"),
+        ("paramreuse_plan: 3\n", "it has format 3, .* reads formats 1 to 2"),
+        ("paramreuse_plan: 2\nsites: []\nrecipe: {speed: 1}\n", r"the recipe .* \['anchor'"),
+        ("paramreuse_plan: 2\nsites: []\nrecipe: {anchor: true}\n", "anchor .* True: expected a n"),
+        ("paramreuse_plan: 2\nsites: []\nrecipe: {recalibrate: 1}\n", "expected true or false"),
+        ("paramreuse_plan: 2\nsites: []\nrecipe: {mix: 0}\n", "mix=0: expected a share above 0"),
         ("paramreuse_plan: 1\n", "expected a list under 'sites'"),
         ("paramreuse_plan: 1\nsites: {a: 1}\n", "expected a list under 'sites'"),
         ("paramreuse_plan: 1\nsites: [W 1]\n", "entry 1 of .* is 'W 1': expected a mapping"),

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from paramreuse.errors import CheckpointError
@@ -55,10 +55,7 @@ def strip_wrappers(keys: Sequence[str]) -> StrippedKeys:
     """
     names = {key: key for key in keys}
     prefix = ""
-    while True:
-        taken = _common_wrapper(list(names.values()))
-        if not taken:
-            break
+    while taken := _common_wrapper(list(names.values())):
         names = {key: name.removeprefix(taken) for key, name in names.items()}
         prefix += taken
     inner = {key: _without_parts(name) for key, name in names.items()}
@@ -179,26 +176,35 @@ def match_keys(source_keys: Iterable[str], target_keys: Iterable[str]) -> KeyMat
         ({'conv1.weight': 'backbone.conv1.weight'}, 'backbone.')
     """
     source, target = strip_wrappers(list(source_keys)), strip_wrappers(list(target_keys))
-    wanted = {name: key for key, name in target.names.items()}
-    found = {name: key for key, name in source.names.items()}
-    votes = _prefix_votes(found, wanted)
-    as_they_are = len(found.keys() & wanted.keys())
-    enough = max(as_they_are + 1, (min(len(found), len(wanted)) + 1) // 2)
+    ours = {name: key for key, name in target.names.items()}
+    theirs = {name: key for key, name in source.names.items()}
+    ties = _best_changes(theirs.keys(), ours.keys())
+    trained = [change for change in ties if not holds_average(change[0])] or ties
+    removed, added = trained[0] if len(trained) == 1 else ("", "")
+    placed = _placed(theirs, ours, removed, added)
+    pairs = {key: theirs[placed[name]] for name, key in ours.items() if name in placed}
+    also = tuple(_named(change) for change in ties if change != (removed, added))
+    return KeyMatch(pairs, source.prefix + removed, target.prefix + added, also)
+
+
+def _best_changes(source: Set[str], target: Set[str]) -> list[tuple[str, str]]:
+    """Return the changes of prefix that place most keys, where they place enough."""
+    votes = _prefix_votes(source, target)
+    enough = max(len(source & target) + 1, (min(len(source), len(target)) + 1) // 2)
     best = max(votes.values(), default=0)
-    ties = sorted(pair for pair, count in votes.items() if count == best >= enough)
-    trained = [pair for pair in ties if not holds_average(pair[0])] or ties
-    if len(trained) != 1:
-        pairs = {wanted[name]: found[name] for name in wanted if name in found}
-        return KeyMatch(pairs, source.prefix, target.prefix, tuple(_named(tie) for tie in ties))
-    removed, added = trained[0]
-    names = {name: added + name[len(removed) :] for name in found if name.startswith(removed)}
-    placed = {new: name for name, new in names.items() if new in wanted}
+    return sorted(change for change, count in votes.items() if count == best >= enough)
+
+
+def _placed(
+    source: Iterable[str], target: Container[str], removed: str, added: str
+) -> dict[str, str]:
+    """Return, for each place in the target that a change of prefix fills, the source's name."""
+    names = {name: added + name[len(removed) :] for name in source if name.startswith(removed)}
+    placed = {new: name for name, new in names.items() if new in target}
     # A key that lacks the prefix keeps its name, where that place is still free.
     used = set(placed.values())
-    placed |= {n: n for n in found if n in wanted and n not in placed and n not in used}
-    pairs = {wanted[name]: found[placed[name]] for name in wanted if name in placed}
-    also = tuple(_named(tie) for tie in ties if tie != trained[0])
-    return KeyMatch(pairs, source.prefix + removed, target.prefix + added, also)
+    rest = (name for name in source if name in target and name not in used)
+    return {name: name for name in rest if name not in placed} | placed
 
 
 def _named(change: tuple[str, str]) -> str:

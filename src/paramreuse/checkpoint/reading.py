@@ -321,19 +321,23 @@ def _names(
     if not keys:
         raise CheckpointError(f"cannot read {str(file)!r}: it holds no tensor. Save a state dict.")
     stripped = strip_wrappers(keys)
-    names, taken = dict(stripped.names), stripped.prefix
-    for key in [key for key, name in names.items() if name == AVERAGING_COUNTER]:
-        del names[key]
-        ignored[key] = "counter of AveragedModel"
+    names = {key: name for key, name in stripped.names.items() if name != AVERAGING_COUNTER}
+    ignored |= {key: "counter of AveragedModel" for key in stripped.names if key not in names}
     if prefix:
-        below = {k: n for k, n in names.items() if n.startswith(prefix) and n != prefix}
-        if not below:
-            raise CheckpointError(
-                f"cannot take the prefix {prefix!r} off the keys of {str(file)!r}: none of "
-                f"{len(names)} has it, e.g. {cut_at_ten(list(names.values())[:3])}."
-            )
+        below = _below(prefix, names, file)
         ignored |= {key: f"not below {prefix!r}" for key in names if key not in below}
-        names = {key: name[len(prefix) :] for key, name in below.items()}
-        taken += prefix
+        names = below
     renamed = rename_keys(list(names.values()), rename)
+    taken = stripped.prefix + (prefix or "")
     return StrippedKeys({key: renamed[name] for key, name in names.items()}, taken)
+
+
+def _below(prefix: str, names: Mapping[str, str], file: Path) -> dict[str, str]:
+    """Return the names that begin with a prefix, without it."""
+    below = {k: n for k, n in names.items() if n.startswith(prefix) and n != prefix}
+    if not below:
+        raise CheckpointError(
+            f"cannot take the prefix {prefix!r} off the keys of {str(file)!r}: none of "
+            f"{len(names)} has it, e.g. {cut_at_ten(list(names.values())[:3])}."
+        )
+    return {key: name.removeprefix(prefix) for key, name in below.items()}

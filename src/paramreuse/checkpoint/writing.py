@@ -48,14 +48,18 @@ def write_checkpoint(
     kept, aliases = _without_ties(tensors)
     text = dict(metadata or {}) | ({ALIASES_KEY: json.dumps(aliases)} if aliases else {})
     text |= {ORDER_KEY: json.dumps(list(kept)), FORMAT_KEY: str(FORMAT)}
-    wrong = [key for key, value in text.items() if not isinstance(value, str)]
+    _require_text(text, target)
+    _write(target, {key: value.contiguous().clone() for key, value in kept.items()}, text)
+    return target
+
+
+def _require_text(metadata: Mapping[str, object], target: Path) -> None:
+    wrong = [key for key, value in metadata.items() if not isinstance(value, str)]
     if wrong:
         raise CheckpointError(
             f"cannot write {str(target)!r}: metadata must be text, and {cut_at_ten(wrong)} is not. "
             "Use json.dumps on it."
         )
-    _write(target, {key: value.contiguous().clone() for key, value in kept.items()}, text)
-    return target
 
 
 def _is_plain(key: str, value: object, path: Path) -> bool:

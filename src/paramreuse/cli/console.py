@@ -60,10 +60,14 @@ def show_table(rows: Sequence[Mapping[str, object]], *, title: str = "") -> None
     if _results.is_terminal:
         _draw(title, names, cells)
         return
-    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     if title:
         result(title)
-    for line in (names, *cells):
+    _write_aligned([names, *cells])
+
+
+def _write_aligned(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
         padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
         result("  ".join(padded).rstrip())
 

@@ -202,22 +202,22 @@ def _fit_stem(stem: Tensor, in_channels: int) -> Tensor:
 
 
 def _check_fit(own: Mapping[str, Tensor], source: Mapping[str, Tensor], where: str) -> None:
-    missing = sorted(key for key in own if key not in source and not _may_be_missing(key))
-    unknown = sorted(key for key in source if key not in own)
-    reshaped = sorted(
+    lacking = own.keys() - source.keys()
+    reshaped = (
         f"{key} is {tuple(source[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in source and source[key].shape != own[key].shape
+        for key in own.keys() & source.keys()
+        if source[key].shape != own[key].shape
     )
-    found = [
-        f"{what} {_cut(keys)}"
-        for what, keys in (("missing:", missing), ("unknown:", unknown), ("shape:", reshaped))
-        if keys
-    ]
-    if found:
+    wrong = {
+        "missing": sorted(key for key in lacking if not _may_be_missing(key)),
+        "unknown": sorted(source.keys() - own.keys()),
+        "shape": sorted(reshaped),
+    }
+    told = "; ".join(f"{what}: {_cut(names)}" for what, names in wrong.items() if names)
+    if told:
         raise CheckpointError(
             f"cannot load {where} into pspnet's backbone: expected every tensor of a ResNet-18 "
-            f"under torchvision's names; {'; '.join(found)}. Give weights of a ResNet-18 "
+            f"under torchvision's names; {told}. Give weights of a ResNet-18 "
             f"of the same width, with bias=True if its convolutions have biases"
         )
 

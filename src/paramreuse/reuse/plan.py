@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from paramreuse.errors import PlanError
 from paramreuse.reuse.freezing import freeze_tensors
+from paramreuse.reuse.recipe import PLAIN, Recipe
 from paramreuse.reuse.verdict import Judgement, Verdict, Word
 from paramreuse.sites.lending import Lent, Weights, is_swappable, lend, tensors_of
 from paramreuse.sites.matching import Site, SkippedTensor, source_key
@@ -42,11 +43,23 @@ class PlanEntry:
         site: The site.
         action: What to do.
         reason: Why, e.g. the verdict that led to it.
+        rate: Factor on the learning rate where the tensor is trained.
+
+    Raises:
+        PlanError: The rate is not above 0.
     """
 
     site: Site
     action: Action
     reason: str = ""
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < float("inf"):
+            raise PlanError(
+                f"the plan trains {self.site.key} at {self.rate!r} times the learning rate: "
+                "expected a number above 0. To hold the tensor still use the action 'freeze'"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +71,14 @@ class Plan:
         source: Name of the source that the plan is for, ``""`` if it has none.
         tolerance: Tolerance of the verdict it was made from; None if it was made by hand.
         confidence: Confidence of that verdict; None if it was made by hand.
+        recipe: What the plan asks of the training.
     """
 
     entries: tuple[PlanEntry, ...]
     source: str = ""
     tolerance: float | None = None
     confidence: float | None = None
+    recipe: Recipe = PLAIN
 
     @property
     def loaded(self) -> tuple[Site, ...]:

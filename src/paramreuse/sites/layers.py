@@ -141,21 +141,24 @@ def layers_of_module(model: nn.Module, kinds_of: KindsOf) -> Iterator[LayerTenso
         ModelError: A parameter is lazy, so it has no shape yet.
     """
     for path, layer in model.named_modules():
-        held = own_tensors(layer)
-        _refuse_lazy(path, held)
-        kinds = {kind: name for kind, name in kinds_of(layer).items() if name in held}
+        tensors = own_tensors(layer)
+        _refuse_lazy(path, tensors)
+        kinds = {kind: name for kind, name in kinds_of(layer).items() if name in tensors}
         if kinds:
             ordered = tuple((kind, kinds[kind]) for kind in Kind if kind in kinds)
             yield LayerTensors(path, _family_of(layer, kinds), ordered)
-        attention = isinstance(layer, nn.MultiheadAttention)
-        for name in layer._parameters:
-            if name in held and name not in kinds.values():
-                family = "linear" if attention and name.endswith("weight") else "other"
-                yield LayerTensors(path, family, ((_bare_kind(name), name),))
+        unclaimed = tensors.keys() - kinds.values()
+        for name in (name for name in layer._parameters if name in unclaimed):
+            yield LayerTensors(path, _family_of_bare(layer, name), ((_bare_kind(name), name),))
 
 
-def _refuse_lazy(path: str, held: Mapping[str, Tensor]) -> None:
-    lazy = [name for name, t in held.items() if nn.parameter.is_lazy(t)]
+def _family_of_bare(layer: nn.Module, name: str) -> str:
+    of_attention = isinstance(layer, nn.MultiheadAttention) and name.endswith("weight")
+    return "linear" if of_attention else "other"
+
+
+def _refuse_lazy(path: str, tensors: Mapping[str, Tensor]) -> None:
+    lazy = [name for name, t in tensors.items() if nn.parameter.is_lazy(t)]
     if lazy:
         raise ModelError(
             f"cannot list the sites of {path or 'the model'}: {lazy[0]!r} has no shape yet "

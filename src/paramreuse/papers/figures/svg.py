@@ -106,19 +106,26 @@ def _flatten(element: Element, markers: dict[frozenset[tuple[str, str]], str]) -
     for child in element:
         _flatten(child, markers)
     element[:] = list(_without_bare_groups(element))
-    looks = [{k: v for k, v in child.items() if k not in ("x", "y")} for child in element]
-    is_curve = len(looks) > 1 and all(look == looks[0] for look in looks) and "href" in looks[0]
-    if not is_curve or not all({"x", "y"} <= child.attrib.keys() for child in element):
+    look = _look_of_markers(element)
+    if look is None:
         return
     path = _path_through(element)
-    known = frozenset(looks[0].items())
+    known = frozenset(look.items())
     name = markers.get(known)
     element[:] = [path]
     if name is None:
-        name = markers[known] = f"{looks[0]['href'].removeprefix('#')}m{len(markers)}"
-        element.insert(0, _marker(name, looks[0]))
+        name = markers[known] = f"{look['href'].removeprefix('#')}m{len(markers)}"
+        element.insert(0, _marker(name, look))
     for place in ("start", "mid", "end"):
         path.set(f"marker-{place}", f"url(#{name})")
+
+
+def _look_of_markers(element: Element) -> dict[str, str] | None:
+    """Return what all parts of a curve look like; None where they are not equal markers."""
+    looks = [{k: v for k, v in child.items() if k not in ("x", "y")} for child in element]
+    alike = len(looks) > 1 and looks.count(looks[0]) == len(looks)
+    placed = all({"x", "y"} <= child.attrib.keys() for child in element)
+    return looks[0] if alike and placed and "href" in looks[0] else None
 
 
 def _without_bare_groups(element: Element) -> Iterator[Element]:

@@ -1,0 +1,397 @@
+"""What the facts of `gain.py` teach: the prior of `recommend`, and how well it then chooses.
+
+    python benchmarks/gain_report.py docs/results/gain     # the tables of docs/results/gain.md
+    python benchmarks/gain_report.py docs/results/gain \
+        --prior src/paramreuse/recommendation/prior.json   # learn the prior from all facts
+
+Each target is judged with a prior learned from the other targets alone. A *setting* is a problem
+with one source; a *problem* is judged with all of its sources, as a user would call it.
+"""
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import kendalltau, weightedtau
+
+from paramreuse.recommendation.bench import Evidence
+from paramreuse.recommendation.candidates import AS_IS, FULL, HEAD, MIXES, SCRATCH
+from paramreuse.recommendation.decision import decide, paired, zero_shot_share
+from paramreuse.recommendation.prior import Line, Prior
+
+RUNG = "1/3"
+"""What `recommend` measures; the shorter schedules of the grid told too little."""
+
+HALFWAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
+RIDGE = 0.05
+SHUFFLED = "shuffled"
+RENAMED = {"full raw": FULL, "full": "full recalibrated"}
+"""Recalibrating after a training from everything gained nothing, so that `full` goes without."""
+
+
+@dataclass
+class Problem:
+    """The facts of one problem."""
+
+    name: str
+    evidence: Evidence = field(default_factory=Evidence)
+    hidden: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    audits: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        return self.name.rsplit("-n", 1)[0]
+
+    @property
+    def number(self) -> int:
+        return int(self.name.rsplit("-n", 1)[1].split("-")[0])
+
+    @property
+    def sources(self) -> list[str]:
+        return list(dict.fromkeys(source for source, _ in self.hidden if source))
+
+    def truth(self, source: str, candidate: str) -> float:
+        scores = self.hidden.get((source, candidate), {})
+        return float(np.mean(list(scores.values()))) if scores else float("nan")
+
+    def candidates(self, source: str) -> list[str]:
+        return [c for s, c in self.hidden if s == source and "#" not in c and "+" not in c]
+
+
+def read_problem(path: Path) -> Problem:
+    problem = Problem(path.stem)
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            _take_row(problem, row)
+    for source, blocks in problem.audits.items():
+        pairs = [[audit["rewind"], audit["reinit"]] for audit in blocks.values()]
+        problem.evidence.drops[source] = np.array(pairs)[:, :, None]
+    return problem
+
+
+def _take_row(problem: Problem, row: Mapping[str, str]) -> None:
+    source, score = row["source"], float(row["score"])
+    candidate = RENAMED.get(row["candidate"], row["candidate"])
+    if candidate.startswith("audit "):
+        blocks = problem.audits.setdefault(source, defaultdict(dict))
+        blocks[candidate.removeprefix("audit ")][row["subject"]] = score
+    elif row["fold"] == "hidden":
+        problem.hidden.setdefault((source, candidate), {})[row["subject"]] = score
+    elif row["rung"] == RUNG:
+        problem.evidence.scores.setdefault((source, candidate), {})[row["subject"]] = score
+
+
+# Learning the prior.
+
+
+def learn(problems: Sequence[Problem]) -> Prior:
+    """Fit a line per candidate and rung, then how far the predicted gains are off."""
+    lines = {}
+    for name in (SCRATCH, HEAD, AS_IS, *MIXES):
+        cases = [case for problem in problems for case in _cases(problem, name)]
+        lines[name] = _fit(cases)
+    slope, halfway = _between_sources(problems)
+    prior = Prior(lines, slope, halfway, (0.0, 0.0), (0.0, 0.0))
+    gains, differences = [], []
+    for problem in problems:
+        for source in problem.sources:
+            choice = decide(problem.evidence, [source], problem.number, prior=prior)
+            taken = problem.truth(choice.chosen.source, choice.chosen.candidate)
+            errors = (
+                taken - problem.truth("", SCRATCH) - choice.gain[0],
+                taken - problem.truth(source, FULL) - choice.gain_over_full[0],
+            )
+            gains.append((problem.number, errors[0]))
+            differences.append((problem.number, errors[1]))
+    return Prior(lines, slope, halfway, _variance(gains), _variance(differences))
+
+
+def _cases(problem: Problem, name: str) -> list[tuple[float, int, float, float]]:
+    """Return measured mean, held-out subjects, share without training, and the truth."""
+    cases = []
+    for source in problem.sources:
+        own = "" if name == SCRATCH else source
+        full = problem.evidence.of(source, FULL)
+        differences = paired(problem.evidence.of(own, name), full)
+        truth = problem.truth(own, name) - problem.truth(source, FULL)
+        if len(differences) and np.isfinite(truth):
+            share = 0.0 if name == SCRATCH else zero_shot_share(problem.evidence, source)
+            cases.append((float(differences.mean()), len(differences), share, truth))
+    return cases
+
+
+def _between_sources(problems: Sequence[Problem]) -> tuple[float, float]:
+    """Fit the slope of true on measured differences between the sources of a problem."""
+    best: tuple[float, float, float] | None = None
+    for halfway in HALFWAYS:
+        measured, true = [], []
+        for problem in problems:
+            scores = [problem.evidence.of(s, FULL) for s in problem.sources]
+            means = np.array([np.mean(list(each.values())) for each in scores])
+            truths = np.array([problem.truth(s, FULL) for s in problem.sources])
+            trust = len(scores[0]) / (len(scores[0]) + halfway)
+            measured += list(trust * (means - means.mean()))
+            true += list(truths - truths.mean())
+        x, y = np.array(measured), np.array(true)
+        slope = float(x @ y / (x @ x))
+        error = float(np.mean((y - slope * x) ** 2))
+        if best is None or error < best[0]:
+            best = error, slope, halfway
+    assert best is not None
+    return best[1], best[2]
+
+
+def _fit(cases: Sequence[tuple[float, int, float, float]]) -> Line:
+    """Least squares with a weak pull to nothing; the trust in few subjects by leave-one-out."""
+    means, numbers, shares, truths = (np.array(column) for column in zip(*cases, strict=True))
+    best: tuple[float, Line] | None = None
+    for halfway in HALFWAYS:
+        design = np.column_stack(
+            [np.ones_like(means), means * numbers / (numbers + halfway), shares]
+        )
+        gram = design.T @ design + np.diag([0.0, RIDGE, RIDGE])
+        weights = np.linalg.solve(gram, design.T @ truths)
+        leverage = np.einsum("ij,jk,ik->i", design, np.linalg.inv(gram), design)
+        error = float(np.mean(((truths - design @ weights) / (1 - leverage)) ** 2))
+        line = Line(float(weights[0]), float(weights[1]), float(weights[2]), halfway)
+        if best is None or error < best[0]:
+            best = error, line
+    assert best is not None
+    return best[1]
+
+
+def _variance(errors: Iterable[tuple[int, float]]) -> tuple[float, float]:
+    """Fit a constant and a part per 1/subject to squared errors, neither below zero."""
+    from scipy.optimize import nnls
+
+    numbers, values = (np.array(column, dtype=float) for column in zip(*errors, strict=True))
+    parts, _ = nnls(np.column_stack([np.ones_like(numbers), 1 / numbers]), values**2)
+    return float(parts[0]), float(parts[1])
+
+
+# Judging.
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one choice did."""
+
+    name: str
+    number: int
+    regret: float
+    shortfall: float
+    gain: float
+    covered: bool | None = None
+    chosen: str = ""
+
+
+Chooser = Callable[[Problem, Sequence[str]], tuple[str, str, tuple[float, float] | None]]
+
+
+def judge(problem: Problem, sources: Sequence[str], choose: Chooser) -> Outcome:
+    source, candidate, interval = choose(problem, sources)
+    score = problem.truth(source, candidate)
+    scratch = problem.truth("", SCRATCH)
+    every = [problem.truth(s, c) for s in ("", *sources) for c in problem.candidates(s)]
+    basics = [scratch, *(problem.truth(s, c) for s in sources for c in (FULL, HEAD))]
+    gain = score - scratch
+    covered = None if interval is None else interval[0] <= gain <= interval[1]
+    return Outcome(
+        problem.name,
+        problem.number,
+        float(np.nanmax(every)) - score,
+        float(np.nanmax(basics)) - score,
+        gain,
+        covered,
+        f"{candidate} {source}".strip(),
+    )
+
+
+def always(candidate: str) -> Chooser:
+    def choose(problem: Problem, sources: Sequence[str]) -> tuple[str, str, None]:
+        known = candidate in problem.candidates(sources[0])
+        return sources[0], candidate if known else FULL, None
+
+    return choose
+
+
+def recommended(priors: Mapping[str, Prior]) -> Chooser:
+    def choose(problem: Problem, sources: Sequence[str]) -> tuple[str, str, tuple[float, float]]:
+        prior = priors[problem.target]
+        decision = decide(problem.evidence, sources, problem.number, prior=prior)
+        chosen = decision.chosen
+        return chosen.source, chosen.candidate, (decision.gain[1], decision.gain[2])
+
+    return choose
+
+
+def held_out_best(names: Sequence[str]) -> Chooser:
+    """Take whatever scored best on held-out subjects, as measured."""
+
+    def choose(problem: Problem, sources: Sequence[str]) -> tuple[str, str, None]:
+        options = {("", SCRATCH): problem.evidence.of("", SCRATCH)} | {
+            (s, name): problem.evidence.of(s, name) for s in sources for name in names
+        }
+        means = {key: float(np.mean(list(v.values()))) for key, v in options.items() if v}
+        return (*max(means, key=lambda key: means[key]), None)
+
+    return choose
+
+
+def by_promise(problem: Problem, sources: Sequence[str]) -> tuple[str, str, None]:
+    """Load everything from the source that does best without training."""
+    best = max(sources, key=lambda s: zero_shot_share(problem.evidence, s))
+    return best, FULL, None
+
+
+def noise_of(problems: Sequence[Problem]) -> float:
+    """Return the standard deviation of a hidden score between two seeds of one training."""
+    pairs = [
+        problem.truth(source, name) - problem.truth(source, f"{name}#2")
+        for problem in problems
+        for source, name in problem.hidden
+        if (source, f"{name}#2") in problem.hidden
+    ]
+    return float(np.sqrt(np.mean(np.square(pairs)) / 2))
+
+
+def table(outcomes: Mapping[str, Sequence[Outcome]], allowed: float) -> list[str]:
+    lines = [
+        "| choice | settings | regret (95 %) | n >= 4 | worse than the best basic | gain "
+        "| 80 % covers |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, rows in outcomes.items():
+        mean, low, high = _interval(rows)
+        later = [row.regret for row in rows if row.number >= 4]
+        worse = np.mean([row.shortfall > allowed for row in rows])
+        covered = [row.covered for row in rows if row.covered is not None]
+        share = f"{np.mean(covered):.0%}" if covered else ""
+        lines.append(
+            f"| {name} | {len(rows)} | {mean:.4f} ({low:.4f} to {high:.4f}) "
+            f"| {np.mean(later):.4f} | {worse:.0%} | {np.mean([r.gain for r in rows]):+.4f} "
+            f"| {share} |"
+        )
+    return lines
+
+
+def _interval(rows: Sequence[Outcome]) -> tuple[float, float, float]:
+    """Bootstrap the mean regret over problems: settings of one problem hang together."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        groups[row.name].append(row.regret)
+    sums = np.array([[sum(values), len(values)] for values in groups.values()])
+    rng = np.random.default_rng(0)
+    drawn = sums[rng.integers(0, len(sums), (2000, len(sums)))].sum(axis=1)
+    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
+    return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
+
+
+def source_order(problems: Sequence[Problem], priors: Mapping[str, Prior]) -> dict[str, float]:
+    """Return Kendall's tau, plain and weighted, of predicted and true gains of the sources."""
+    plain, weighted = [], []
+    for problem in problems:
+        options = decide(
+            problem.evidence, problem.sources, problem.number, prior=priors[problem.target]
+        ).options
+        predicted = {o.source: o.gain for o in options if o.candidate == FULL}
+        truths = [problem.truth(source, FULL) for source in predicted]
+        plain.append(kendalltau(list(predicted.values()), truths).statistic)
+        weighted.append(weightedtau(truths, list(predicted.values())).statistic)
+    return {"tau": float(np.nanmean(plain)), "weighted tau": float(np.nanmean(weighted))}
+
+
+def main() -> None:
+    """Print the tables, and write the prior where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("facts", type=Path)
+    parser.add_argument("--prior", type=Path)
+    arguments = parser.parse_args()
+    problems = [read_problem(path) for path in sorted(arguments.facts.glob("*.csv"))]
+    if arguments.prior:
+        arguments.prior.write_text(_as_json(learn(problems)), encoding="utf-8")
+        return
+    targets = sorted({problem.target for problem in problems})
+    priors = {t: learn([p for p in problems if p.target != t]) for t in targets}
+    noise = noise_of(problems)
+    allowed = max(0.01, 2 * noise)
+    print(f"{len(problems)} problems; seed standard deviation {noise:.4f}, allowed {allowed:.4f}\n")
+    choices: dict[str, Chooser] = {
+        "recommend": recommended(priors),
+        "everything": always(FULL),
+        "everything, recalibrated": always("full recalibrated"),
+        "everything, a quarter of the way back": always("mix-0.75"),
+        "everything, half the way back": always("mix-0.5"),
+        "best of scratch, everything, head on held-out subjects": held_out_best((FULL, HEAD)),
+        "everything but the head": always("body"),
+        "front three quarters": always("prefix-3/4"),
+        "front half": always("prefix-1/2"),
+        "everything, gently (rate 0.3, L2-SP)": always("gentle"),
+        "the rewind plan": always("rewind"),
+        "the papers' plan": always("papers"),
+        "head only": always(HEAD),
+    }
+    for title, chosen in _groups(problems):
+        settings = {
+            name: [judge(p, [s], choose) for p in chosen for s in p.sources]
+            for name, choose in choices.items()
+        }
+        print(f"## {title}: one source at a time\n")
+        print("\n".join(table(settings, allowed)), "\n")
+    together: dict[str, Chooser] = {
+        "recommend": recommended(priors),
+        "everything of the source best without training": by_promise,
+        "everything of the first source": always(FULL),
+        "best held-out score": held_out_best((FULL, HEAD)),
+    }
+    outcomes = {
+        name: [judge(p, p.sources, choose) for p in problems] for name, choose in together.items()
+    }
+    print("## All sources of a problem at once\n")
+    print("\n".join(table(outcomes, allowed)), "\n")
+    print("order of the sources:", source_order(problems, priors))
+    picks = [row.chosen for row in outcomes["recommend"]]
+    print("chosen:", {pick: picks.count(pick) for pick in sorted(set(picks))})
+    shuffled = [
+        judge(p, [SHUFFLED], choices["recommend"]) for p in problems if SHUFFLED in p.sources
+    ]
+    bad = [row.chosen for row in shuffled if SHUFFLED in row.chosen]
+    print(f"shuffled source recommended when alone: {len(bad)} of {len(shuffled)}")
+    print(f"shuffled source recommended beside others: {sum(SHUFFLED in p for p in picks)}")
+
+
+def _groups(problems: Sequence[Problem]) -> list[tuple[str, list[Problem]]]:
+    sets = sorted({problem.target.split("-")[0] for problem in problems})
+    return [("All", list(problems))] + [
+        (name, [p for p in problems if p.target.startswith(name)]) for name in sets
+    ]
+
+
+def _as_json(prior: Prior) -> str:
+    lines: dict[str, Any] = {
+        name: {part: round(getattr(line, part), 4) for part in Line.__dataclass_fields__}
+        for name, line in prior.lines.items()
+    }
+    return (
+        json.dumps(
+            {
+                "lines": lines,
+                "source_slope": round(prior.source_slope, 4),
+                "source_halfway": prior.source_halfway,
+                "gain_variance": [round(v, 6) for v in prior.gain_variance],
+                "difference_variance": [round(v, 6) for v in prior.difference_variance],
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The bench: candidates measured in folds over the labelled subjects, each fold once."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from paramreuse.errors import ModelError
+from paramreuse.recommendation.audit import rewind_drops
+from paramreuse.recommendation.candidates import FULL, MIXES, Candidate
+from paramreuse.recommendation.labelled import LabelledSet, held_out_folds
+from paramreuse.recommendation.ledger import Ledger
+from paramreuse.recommendation.trials import Course, Trained, subject_scores, train_candidate
+from paramreuse.reuse.blocks import Block
+from paramreuse.reuse.starts import mixed
+from paramreuse.sites.swaps import seed_of
+
+Array = NDArray[np.float64]
+
+
+FOLD_SHARE = 1 / 3
+"""Steps of a training in a fold, as a share of a full one; its schedule is complete."""
+
+
+@dataclass(eq=False)
+class Evidence:
+    """What was measured so far.
+
+    Attributes:
+        scores: Held-out score per subject, by source and candidate.
+        drops: Drops of the rewind audit ``(blocks, 2, subjects)`` by source.
+        problems: What went wrong, by source and candidate.
+    """
+
+    scores: dict[tuple[str, str], dict[Hashable, float]] = field(default_factory=dict)
+    drops: dict[str, Array] = field(default_factory=dict)
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def of(self, source: str, candidate: str) -> dict[Hashable, float]:
+        """Return the held-out score per subject, empty where it was not measured."""
+        return self.scores.get((source, candidate), {})
+
+
+@dataclass(eq=False)
+class Bench:
+    """Trains candidates in folds and notes what they score.
+
+    Attributes:
+        course: How candidates are trained.
+        data: The labelled samples.
+        tensors: Tensors of each source.
+        blocks: Blocks of each source's sites, for the audit.
+        ledger: Where every fold is kept.
+        steps: Optimiser steps of a full training.
+        seed: Of folds and trainings.
+        on_unit: Called with the trainings spent by each fold, measured now or before.
+    """
+
+    course: Course
+    data: LabelledSet
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    blocks: Mapping[str, tuple[Block, ...]]
+    ledger: Ledger
+    steps: int
+    seed: int
+    on_unit: Callable[[float], object] = lambda units: None
+    evidence: Evidence = field(default_factory=Evidence)
+    spent: float = 0.0
+
+    @property
+    def folds(self) -> tuple[tuple[Hashable, ...], ...]:
+        """The subjects that each fold holds out."""
+        return held_out_folds(self.data.subjects, seed=self.seed)
+
+    @property
+    def units(self) -> float:
+        """What measuring one candidate costs, in full trainings."""
+        return FOLD_SHARE * len(self.folds)
+
+    def measure(self, candidate: Candidate) -> None:
+        """Measure a candidate with each fold held out; what was measured before is read."""
+        steps = max(2, round(self.steps * FOLD_SHARE)) if candidate.trained else 0
+        for index in range(len(self.folds)):
+            name = f"{index}/{candidate.name}/{candidate.source}"
+            entry = self.ledger.read(name)
+            if entry is None:
+                entry = self._run_fold(candidate, index, steps)
+                self.ledger.write(name, entry)
+            self._note(candidate, entry)
+            self.spent += steps / self.steps
+            self.on_unit(steps / self.steps)
+
+    def _run_fold(self, candidate: Candidate, index: int, steps: int) -> dict[str, object]:
+        held = self.folds[index]
+        seen = [subject for subject in self.data.subjects if subject not in held]
+        unseen = self.data.of(held)
+        try:
+            trained = train_candidate(
+                self.course,
+                self.tensors.get(candidate.source),
+                candidate,
+                self.data.of(seen),
+                steps,
+                seed_of(self.seed, "fold", str(index)) % 2**31,
+            )
+            names = self._scored(candidate, trained, unseen)
+        except ModelError as error:
+            zeros = {self._number(subject): 0.0 for subject in held}
+            return {"scores": {candidate.name: zeros}, "problem": str(error)}
+        entry: dict[str, object] = {"scores": names}
+        if candidate.name == FULL:
+            entry["drops"] = self._rewound(candidate, trained, unseen)
+        return entry
+
+    def _scored(
+        self, candidate: Candidate, trained: Trained, unseen: LabelledSet
+    ) -> dict[str, dict[str, float]]:
+        """Score a training, and what else it gives by forward passes alone."""
+        plans = {candidate.name: candidate.plan}
+        if candidate.name == FULL and candidate.plan is not None:
+            plans |= {name: mixed(candidate.plan, mix) for name, mix in MIXES.items()}
+        scored = {}
+        for name, plan in plans.items():
+            scores = subject_scores(trained.finished(plan), unseen, self.course.score)
+            scored[name] = {self._number(s): value for s, value in scores.items()}
+        return scored
+
+    def _rewound(self, candidate: Candidate, trained: Trained, unseen: LabelledSet) -> object:
+        assert candidate.plan is not None, "everything is loaded by a plan"
+        drops = rewind_drops(
+            trained.finished(candidate.plan),
+            self.tensors[candidate.source],
+            self.blocks[candidate.source],
+            unseen,
+            self.course.score,
+            seed=self.seed,
+        )
+        return np.where(np.isfinite(drops), drops, 0.0).tolist()
+
+    def _number(self, subject: Hashable) -> str:
+        """Name a subject by its place: ids can be anything, and the ledger holds JSON."""
+        return str(self.data.subjects.index(subject))
+
+    def _note(self, candidate: Candidate, entry: Mapping[str, object]) -> None:
+        scores = entry["scores"]
+        assert isinstance(scores, dict), "the ledger keeps what was put into it"
+        for name, by_number in scores.items():
+            held = self.evidence.scores.setdefault((candidate.source, name), {})
+            held |= {self.data.subjects[int(n)]: float(v) for n, v in by_number.items()}
+        if "problem" in entry:
+            self.evidence.problems[candidate.source, candidate.name] = str(entry["problem"])
+        if "drops" in entry:
+            new = np.array(entry["drops"])
+            known = self.evidence.drops.get(candidate.source)
+            joined = new if known is None else np.concatenate([known, new], axis=2)
+            self.evidence.drops[candidate.source] = joined

@@ -1,0 +1,72 @@
+"""Which candidates are measured, in which order, for how much: the search within a budget."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from paramreuse.errors import ParamReuseError
+from paramreuse.recommendation.bench import Bench
+from paramreuse.recommendation.candidates import Candidate, as_is, full, head, scratch
+from paramreuse.sites.matching import Site
+
+_ROUNDING = 1e-9
+"""Thirds do not add up to whole numbers exactly."""
+
+
+def smallest_budget(bench: Bench, num_members: int) -> float:
+    """Return what scratch, everything and the head cost, with the trainings that are returned."""
+    return 3 * bench.units + num_members
+
+
+def check_budget(budget: float, smallest: float) -> None:
+    """Refuse a budget that does not reach for the basics.
+
+    Raises:
+        ParamReuseError: It does not.
+    """
+    if not budget >= smallest - _ROUNDING:
+        raise ParamReuseError(
+            f"cannot choose within a budget of {budget:g} trainings: training from scratch, from "
+            f"everything and the head only, each with subjects held out, and the training that is "
+            f"returned take {smallest:.3g}. Raise budget=, or shorten each training with steps="
+        )
+
+
+@dataclass(eq=False)
+class Search:
+    """Measures scratch, then everything of as many sources as the budget allows, then the head.
+
+    Attributes:
+        bench: Where candidates are measured.
+        sites: What each source can fill, front to back.
+        left: Trainings that may still be spent on measuring.
+        prefer: Names the best source so far, ``""`` for none.
+        tried: Every candidate that was measured, by source and name.
+    """
+
+    bench: Bench
+    sites: Mapping[str, Sequence[Site]]
+    left: float
+    prefer: Callable[[], str]
+    tried: dict[tuple[str, str], Candidate] = field(default_factory=dict)
+
+    def run(self, ranked: Sequence[str]) -> None:
+        """Search.
+
+        Args:
+            ranked: Sources, the most promising first; empty if none fits.
+        """
+        self._measure(scratch())
+        for place, source in enumerate(ranked):
+            # The head of the best source comes last and is never given up for one more source.
+            if place and self.left < 2 * self.bench.units - _ROUNDING:
+                break
+            self._measure(as_is(self.sites[source], source))
+            self._measure(full(self.sites[source], source))
+        best = self.prefer() or next(iter(ranked), "")
+        if best:
+            self._measure(head(self.sites[best], best))
+
+    def _measure(self, candidate: Candidate) -> None:
+        self.tried[candidate.source, candidate.name] = candidate
+        self.bench.measure(candidate)
+        self.left -= self.bench.units if candidate.trained else 0.0
