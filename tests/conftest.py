@@ -64,9 +64,9 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., "Opened"]]:
 
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> "Trainer":
-    from paramreuse.study.transfer import stage
+    from paramreuse.study.transfer import training
     from samples.transfers import Trainer
 
     trainer = Trainer()
-    monkeypatch.setattr(stage, "train_model", trainer)
+    monkeypatch.setattr(training, "train_model", trainer)
     return trainer

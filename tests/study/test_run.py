@@ -28,6 +28,7 @@ from paramreuse.study.run import STAGES, open_job, run_study
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
 from paramreuse.study.transfer import stage as transfer_stage
+from paramreuse.study.transfer import training
 from paramreuse.study.workbench import Workbench
 from samples.listening import Listener
 from samples.studies import (
@@ -155,7 +156,7 @@ def test_a_second_run_says_so_and_computes_nothing_anew(
 
     for module, name in (
         *((stages, "train_model"), (stages, "sweep_sites"), (stages, "compare_models")),
-        *((transfer_stage, "train_model"), (transfer_stage, "score_subjects")),
+        *((training, "train_model"), (transfer_stage, "score_subjects")),
     ):
         monkeypatch.setattr(module, name, never)
     # The report is drawn anew; here only that it is.
@@ -201,7 +202,7 @@ def test_another_tolerance_needs_no_forward_pass_of_a_single_swap(
 ) -> None:
     swept: list[Any] = []
     trained: list[Any] = []
-    sweep_sites, train = stages.sweep_sites, transfer_stage.train_model
+    sweep_sites, train = stages.sweep_sites, training.train_model
 
     def noting_sweep(*args: Any, **options: Any) -> Any:
         swept.append([swap.name for swap in options["swaps"]])
@@ -213,7 +214,7 @@ def test_another_tolerance_needs_no_forward_pass_of_a_single_swap(
 
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     monkeypatch.setattr(stages, "sweep_sites", noting_sweep)
-    monkeypatch.setattr(transfer_stage, "train_model", noting_train)
+    monkeypatch.setattr(training, "train_model", noting_train)
     content = whole_content()
     # Every swap costs less than a Dice of 1; none costs less than nothing for certain.
     content["judge"] = {"tolerance": 1.0, "accept": ["indifferent", "reusable"]}

@@ -60,13 +60,14 @@ COUNTERS = {"1.num_batches_tracked", "4.num_batches_tracked"}
 KEYS = set(seeded(0).state_dict()) - COUNTERS
 
 
-def test_every_strategy_but_scratch_and_statistics_is_a_plan() -> None:
-    assert set(Strategy) - set(PLANS) == {Strategy.SCRATCH, Strategy.STATISTICS}
+def test_every_strategy_is_a_plan_but_three() -> None:
+    others = {Strategy.SCRATCH, Strategy.STATISTICS, Strategy.RECOMMENDED}
+    assert set(Strategy) - set(PLANS) == others
 
 
 def test_a_strategy_knows_what_it_takes() -> None:
     # By hand, from the papers' words for them.
-    assert [s.value for s in Strategy if not s.needs_source] == ["scratch"]
+    assert [s.value for s in Strategy if not s.needs_source] == ["scratch", "recommended"]
     assert [s.value for s in Strategy if s.follows_plan] == [
         *("plan-freeze", "plan-finetune", "random-plan")
     ]

@@ -1,40 +1,29 @@
 """What a study is made of, checked before anything runs."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from paramreuse.study.key_help import describe
-from paramreuse.study.transfer.strategy import Strategy
-from paramreuse.study.values import AtLeastOne, Name, Number, Once, different
+from paramreuse.study.transfer.spec import TransferSpec
+from paramreuse.study.values import SECTION, AtLeastOne, Name, Number, Once
 
 TARGET = "target"
 """Name of the model that is swapped into; every study has one."""
 
 SwapSet = Literal["single", "pair", "layer", "block", "prefix", "suffix"]
-# Strict, a study file's text were refused where a member is expected.
-NamedStrategy = Annotated[
-    Strategy,
-    Field(strict=False),
-    WithJsonSchema({"enum": [strategy.value for strategy in Strategy], "type": "string"}),
-]
 _RESERVED = frozenset({"source", "shuffled", "reinit", "baseline"})
 """What a sweep calls things of its own."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, json_schema_extra=cast("Any", describe)
-    )
+    model_config = SECTION
 
 
 MOST_FEATURES = 4096
@@ -211,48 +200,6 @@ class JudgeSpec(_Section):
         "reusable",
         "identical",
     ]
-
-
-class TransferSpec(_Section):
-    """What is trained to see what reuse gains.
-
-    Attributes:
-        subjects: Numbers of training subjects.
-        strategies: ``scratch``; ``full`` (load everything); ``plan-freeze`` and ``plan-finetune``;
-            ``random-plan`` (as many sites, drawn at random, trained along); ``statistics`` (only
-            mean and variance of each source tensor).
-        seeds: Repetitions, each with its own fresh weights and its own choice of subjects.
-        epochs: Passes over the training set; the target's if not given.
-        sources: ``all``, ``best`` (the one that is ranked first), or names.
-        plan_from: Source whose verdict says which sites every plan loads, as in the papers; each
-            source's own if not given.
-        keep_seeds: Number of repetitions whose trained models are kept.
-        train: ``package.module:function`` that trains instead of the package, called with (model,
-            batches, plan, steps, seed); it returns the model.
-    """
-
-    subjects: Annotated[list[Annotated[int, Field(ge=1)]], AtLeastOne, Once] = [10]
-    strategies: Annotated[list[NamedStrategy], AtLeastOne, Once] = [
-        Strategy.SCRATCH,
-        Strategy.FULL,
-        Strategy.PLAN_FREEZE,
-        Strategy.PLAN_FINETUNE,
-    ]
-    seeds: Annotated[int, Field(ge=1)] = 1
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    sources: Literal["all", "best"] | Annotated[list[str], AtLeastOne, Once] = "all"
-    plan_from: str | None = None
-    keep_seeds: Annotated[int, Field(ge=0)] = 0
-    train: str | None = None
-
-    @field_validator("sources", mode="before")
-    @classmethod
-    def _one_form(cls, value: object) -> object:
-        """Refuse here what fits neither form, since pydantic would tell of the first form alone."""
-        is_list = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
-        if not is_list and value not in ("all", "best"):
-            raise ValueError(f"expected 'all', 'best' or a list of names, got {value!r}")
-        return different(value) if isinstance(value, list) else value
 
 
 STUDY_FORMAT = 1

@@ -19,8 +19,8 @@ from paramreuse.study.config import (
     NetworkSpec,
     Study,
     SweepSpec,
-    TransferSpec,
 )
+from paramreuse.study.transfer.spec import TransferSpec
 from paramreuse.study.variants import ARMS, PROFILES, choose_profile, split_arms
 from paramreuse.yaml_text import parse_yaml, read_yaml
 

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from paramreuse.study.key_help import describe
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -34,3 +36,7 @@ def different(values: Sequence[Any]) -> Sequence[Any]:
 Number = Annotated[float, BeforeValidator(as_number), Field(allow_inf_nan=False)]
 Once = AfterValidator(different)
 AtLeastOne = Field(min_length=1)
+SECTION = ConfigDict(
+    extra="forbid", frozen=True, strict=True, json_schema_extra=cast("Any", describe)
+)
+"""Of a section of a study file: nothing but its keys, each of its type."""

@@ -9,8 +9,9 @@ from paramreuse.data.preparation import PreparedSet, batches
 from paramreuse.errors import ModelError
 from paramreuse.reuse.freezing import check_record, frozen_keys, record_tensors
 from paramreuse.reuse.plan import Plan
-from paramreuse.study.config import ModelSpec, TransferSpec
+from paramreuse.study.config import ModelSpec
 from paramreuse.study.named import load_named
+from paramreuse.study.transfer.spec import TransferSpec
 from paramreuse.untouched import untouched_random_state
 
 

@@ -12,19 +12,16 @@ from torch import nn
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.data.selection import draw_subjects
 from paramreuse.reuse.plan import Plan
-from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET, ModelSpec
-from paramreuse.study.job import Job, epoch_columns, followed, opened
+from paramreuse.study.job import Job
 from paramreuse.study.records import TransferEpoch, TransferScore
 from paramreuse.study.transfer.attempts import Attempt, attempts_of, kept_model, tell_choice
-from paramreuse.study.transfer.own_training import own_training, train_by_own
 from paramreuse.study.transfer.plans import SourcePlan, source_plans, tell_plans
-from paramreuse.study.transfer.starts import Lender, followed_plan, start_model
 from paramreuse.study.transfer.table import transfer_rows
+from paramreuse.study.transfer.training import train_attempt
 from paramreuse.study.unchanged import file_digest
 from paramreuse.sweep.scores import foreground_names
 from paramreuse.sweep.scoring import score_subjects
-from paramreuse.training import EpochRow, initial_model, train_model
 
 
 def run_transfer(job: Job) -> str:
@@ -101,7 +98,7 @@ def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) 
     training = job.bench.target.model_copy(
         update={"epochs": spec.epochs or job.bench.target.epochs, "init": "independent"}
     )
-    recipe = _recipe(training, plan)
+    recipe = _recipe(training, plan) | ({"steps": spec.steps} if spec.steps else {})
     folder = job.bench.folder / "training" / attempt.name
     if job.store.fact(_recipe_name(attempt)) != recipe:
         shutil.rmtree(folder, ignore_errors=True)
@@ -110,7 +107,7 @@ def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) 
     kept = kept_model(job.bench.folder, attempt) if attempt.seed < spec.keep_seeds else None
     is_scored = bool(job.store.count(TransferScore.TABLE, **attempt.columns))
     if not is_scored or (kept is not None and not _is_kept(job, attempt, kept)):
-        model = _trained(job, attempt, plan, training)
+        model = train_attempt(job, attempt, plan, training)
         if kept is not None:
             # Before the scores: a run that is killed in between trains this one anew.
             write_checkpoint(kept, model, {"study": job.bench.study.name, "model": attempt.name})
@@ -128,44 +125,6 @@ def _is_kept(job: Job, attempt: Attempt, kept: Path) -> bool:
 def _recipe(training: ModelSpec, plan: Plan | None) -> dict[str, Any]:
     loaded = [] if plan is None else [site.key for site in plan.loaded]
     return {"training": training.model_dump(mode="json"), "loaded": loaded}
-
-
-def _trained(job: Job, attempt: Attempt, plan: Plan | None, training: ModelSpec) -> nn.Module:
-    bench = job.bench
-    images = bench.images(bench.target.data)
-
-    def seed(*words: str) -> int:
-        return seed_of(bench.study.seed, "transfer", str(attempt.seed), *words) % 2**31
-
-    model = initial_model(bench.factory(TARGET), seed("init"))
-    lender = (
-        Lender(opened(job, attempt.source), plan, seed(attempt.name)) if attempt.source else None
-    )
-    start_model(model, attempt.strategy, lender)
-    drawn = draw_subjects(images.trainable, attempt.num_subjects, seed("subjects"))
-    assert bench.study.transfer is not None, "only a study with a transfer section trains here"
-    train = own_training(bench.study.transfer)
-    if train is not None:
-        loaded = followed_plan(model, attempt.strategy, lender)
-        return train_by_own(train, model, drawn, loaded, training=training, seed=seed("train"))
-
-    def keep(row: EpochRow) -> None:
-        job.store.write([TransferEpoch(*attempt.training, *epoch_columns(row))])
-
-    settings = bench.settings(
-        training, seed=seed("train"), folder=bench.folder / "training" / attempt.name
-    )
-    with followed(job, attempt.name, settings.epochs, keep) as follow:
-        result = train_model(
-            model,
-            drawn,
-            images.validation,
-            settings=settings,
-            on_epoch=follow,
-        )
-    for row in result.history:
-        keep(row)
-    return result.model
 
 
 def _store_scores(job: Job, attempt: Attempt, model: nn.Module) -> None:

@@ -12,11 +12,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from paramreuse.reuse.blocks import blocks_of
 from paramreuse.reuse.plan import Action, Plan, PlanEntry, apply_plan
+from paramreuse.reuse.starts import (
+    body_plan,
+    full_plan,
+    gentle_plan,
+    head_first_plan,
+    head_plan,
+    mixed,
+    norms_plan,
+    prefix_plan,
+    recalibrating,
+    suffix_plan,
+)
 from paramreuse.sites.lending import lend
 from paramreuse.sites.matching import Site, match_sites
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.transfer.strategy import Strategy
+
+_HALF = 1 / 2
+"""Share of the kernel layers that ``prefix`` and ``suffix`` load."""
+
+_MIX = 0.75
+"""Place of ``mixed`` between source and trained; halfway back lost (docs/results/gain.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,5 +138,14 @@ PLANS: Mapping[Strategy, Callable[[Sequence[Site], Lender], Plan]] = {
     Strategy.PLAN_FREEZE: _own_plan,
     Strategy.PLAN_FINETUNE: _own_plan,
     Strategy.RANDOM_PLAN: _random_plan,
+    Strategy.HEAD: lambda sites, lender: head_plan(sites),
+    Strategy.BODY: lambda sites, lender: body_plan(sites),
+    Strategy.PREFIX: lambda sites, lender: prefix_plan(blocks_of(sites), _HALF),
+    Strategy.SUFFIX: lambda sites, lender: suffix_plan(blocks_of(sites), _HALF),
+    Strategy.NORMS: lambda sites, lender: norms_plan(sites),
+    Strategy.RECALIBRATED: lambda sites, lender: recalibrating(full_plan(sites)),
+    Strategy.MIXED: lambda sites, lender: mixed(full_plan(sites), _MIX),
+    Strategy.GENTLE: lambda sites, lender: gentle_plan(sites),
+    Strategy.LPFT: lambda sites, lender: head_first_plan(sites),
 }
 """What each strategy that loads tensors as they are loads, of the sites that fit."""

@@ -4,19 +4,21 @@ from enum import StrEnum
 
 
 class Strategy(StrEnum):
-    """One way to start the target afresh.
+    """One way to start the target afresh and to train it.
 
     To add one, give it a member here and a plan in ``starts``.
 
     Attributes:
-        needs_source: Whether something of a source is loaded.
+        needs_source: Whether something of a given source is loaded.
         follows_plan: Whether what is loaded comes from a plan, or is a random choice as large.
         freezes: Whether what is loaded stays as it is.
+        needs_steps: Whether it asks of the training what only training by steps can do.
     """
 
     needs_source: bool
     follows_plan: bool
     freezes: bool
+    needs_steps: bool
 
     SCRATCH = "scratch", False
     """Nothing is loaded."""
@@ -30,6 +32,26 @@ class Strategy(StrEnum):
     """As many sites of each kind as the plan loads, drawn at random: the control for the plan."""
     STATISTICS = "statistics"
     """Values drawn with each source tensor's mean and variance: a control for everything."""
+    HEAD = "head"
+    """Everything is loaded, and the output layer alone trained."""
+    BODY = "body"
+    """Everything is loaded but the output layer."""
+    PREFIX = "prefix"
+    """The front half of the layers is loaded."""
+    SUFFIX = "suffix"
+    """The rear half of the layers is loaded."""
+    NORMS = "norms"
+    """Everything is loaded, and normalisations and output layer alone are trained."""
+    RECALIBRATED = "recalibrated"
+    """Everything is loaded; running statistics are recomputed at the end."""
+    MIXED = "mixed"
+    """Everything is loaded; the result lies a quarter of the way back to the source."""
+    GENTLE = "gentle", True, False, False, True
+    """Everything is loaded, trained at a low rate and pulled back to the source (L2-SP)."""
+    LPFT = "lpft", True, False, False, True
+    """Everything is loaded; the output layer is trained first, then all of it."""
+    RECOMMENDED = "recommended", False
+    """Whatever ``recommend`` chooses of all sources, seeing the training subjects alone."""
 
     def __new__(
         cls,
@@ -37,6 +59,7 @@ class Strategy(StrEnum):
         needs_source: bool = True,
         follows_plan: bool = False,
         freezes: bool = False,
+        needs_steps: bool = False,
     ) -> "Strategy":
         """Make a member: the word in a study file, then what it takes."""
         member = str.__new__(cls, word)
@@ -44,4 +67,5 @@ class Strategy(StrEnum):
         member.needs_source = needs_source
         member.follows_plan = follows_plan
         member.freezes = freezes
+        member.needs_steps = needs_steps
         return member

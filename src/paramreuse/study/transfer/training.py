@@ -1,0 +1,130 @@
+"""One training of the transfer: a fresh target, started and trained as its strategy says."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from paramreuse.data.preparation import PreparedSet, batches
+from paramreuse.data.selection import draw_subjects
+from paramreuse.recommendation.recommending import recommend
+from paramreuse.reuse.plan import Plan
+from paramreuse.reuse.recipe import PLAIN
+from paramreuse.sites.swaps import seed_of
+from paramreuse.study.config import TARGET, ModelSpec
+from paramreuse.study.job import Job, epoch_columns, followed, opened
+from paramreuse.study.records import TransferEpoch
+from paramreuse.study.transfer.attempts import Attempt
+from paramreuse.study.transfer.own_training import own_training, train_by_own
+from paramreuse.study.transfer.spec import TransferSpec
+from paramreuse.study.transfer.starts import Lender, followed_plan, start_model
+from paramreuse.study.transfer.strategy import Strategy
+from paramreuse.training import EpochRow, initial_model, train_model
+from paramreuse.training.steps import StepSettings, finish_training, train_steps
+
+
+def train_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: ModelSpec) -> nn.Module:
+    """Train the target afresh, and do afterwards what the strategy's plan asks for.
+
+    Args:
+        job: The study's.
+        attempt: Strategy, source, number of subjects and repetition.
+        plan: Plan for the source, where the strategy follows one.
+        training: How a model is trained where the strategy does not say otherwise.
+
+    Returns:
+        The trained model in evaluation mode.
+
+    Raises:
+        DataError: There are not as many training subjects.
+        ModelError: The training diverged.
+    """
+    spec = _spec_of(job)
+    trainable = job.bench.images(job.bench.target.data).trainable
+    drawn = draw_subjects(trainable, attempt.num_subjects, _seed(job, attempt, "subjects"))
+    if attempt.strategy is Strategy.RECOMMENDED:
+        return _recommended(job, attempt, drawn, training)
+    model = initial_model(job.bench.factory(TARGET), _seed(job, attempt, "init"))
+    lender = (
+        Lender(opened(job, attempt.source), plan, _seed(job, attempt, attempt.name))
+        if attempt.source
+        else None
+    )
+    loaded = followed_plan(model, attempt.strategy, lender)
+    start_model(model, attempt.strategy, lender)
+    start = _values(model, loaded)
+    seed = _seed(job, attempt, "train")
+    own = own_training(spec)
+    if own is not None:
+        model = train_by_own(own, model, drawn, loaded, training=training, seed=seed)
+    elif spec.steps is not None:
+        walked = batches(drawn, training.batch_size)
+        model.to(job.bench.torch_device)
+        model = train_steps(model, walked, loaded, spec.steps, seed, settings=_steps(training))
+    else:
+        model = _train_by_epochs(job, attempt, model, drawn, training)
+    if loaded is None or loaded.recipe == PLAIN:
+        return model
+    inputs = [images for images, _, _ in batches(drawn, training.batch_size)]
+    return finish_training(model, start, loaded, inputs)
+
+
+def _spec_of(job: Job) -> TransferSpec:
+    spec = job.bench.study.transfer
+    assert spec is not None, "only a study with a transfer section trains here"
+    return spec
+
+
+def _seed(job: Job, attempt: Attempt, *words: str) -> int:
+    return seed_of(job.bench.study.seed, "transfer", str(attempt.seed), *words) % 2**31
+
+
+def _values(model: nn.Module, plan: Plan | None) -> Mapping[str, Tensor]:
+    state = model.state_dict()
+    return {} if plan is None else {site.key: state[site.key].clone() for site in plan.loaded}
+
+
+def _steps(training: ModelSpec) -> StepSettings:
+    return StepSettings(
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        augment=bool(training.augment),
+    )
+
+
+def _train_by_epochs(
+    job: Job, attempt: Attempt, model: nn.Module, drawn: PreparedSet, training: ModelSpec
+) -> nn.Module:
+    """Train with the validation fold choosing the best epoch, and keep every epoch."""
+
+    def keep(row: EpochRow) -> None:
+        job.store.write([TransferEpoch(*attempt.training, *epoch_columns(row))])
+
+    bench = job.bench
+    folder = bench.folder / "training" / attempt.name
+    settings = bench.settings(training, seed=_seed(job, attempt, "train"), folder=folder)
+    validation = bench.images(bench.target.data).validation
+    with followed(job, attempt.name, settings.epochs, keep) as follow:
+        result = train_model(model, drawn, validation, settings=settings, on_epoch=follow)
+    for row in result.history:
+        keep(row)
+    return result.model
+
+
+def _recommended(job: Job, attempt: Attempt, drawn: PreparedSet, training: ModelSpec) -> nn.Module:
+    """Let ``recommend`` choose among the study's sources, seeing the drawn subjects alone."""
+    folder = job.bench.folder / "training" / attempt.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with job.talk.progress(attempt.name) as progress:
+        found = recommend(
+            job.bench.factory(TARGET),
+            {name: opened(job, name) for name in job.bench.study.sources},
+            batches(drawn, training.batch_size),
+            steps=_spec_of(job).steps,
+            score=job.bench.score,
+            seed=_seed(job, attempt, "train"),
+            folder=folder,
+            progress=lambda spent, most: progress(round(spent), round(most)),
+        )
+    job.talk.say("transfer", f"{attempt.name}: {found.reason}")
+    return found.model.eval()
