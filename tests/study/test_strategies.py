@@ -32,9 +32,9 @@ def loaded_kernels(strategy: Strategy) -> tuple[nn.Module, list[str]]:
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [
-        # Three kernels in three blocks; half of three is nearest to the end of the first block.
-        (Strategy.PREFIX, ["0.weight"]),
-        (Strategy.SUFFIX, ["3.weight", "6.weight"]),
+        # Three kernels in three blocks: half is as near to one as to two, and two are taken.
+        (Strategy.PREFIX, ["0.weight", "3.weight"]),
+        (Strategy.SUFFIX, ["6.weight"]),
         (Strategy.BODY, ["0.weight", "3.weight"]),
         (Strategy.HEAD, ["0.weight", "3.weight", "6.weight"]),
         (Strategy.NORMS, ["0.weight", "3.weight", "6.weight"]),
