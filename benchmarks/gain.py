@@ -222,7 +222,7 @@ def _variants(candidate: Candidate, trained: Trained) -> Iterator[tuple[str, nn.
     """Yield what one training gives, also by forward passes alone."""
     if candidate.plan is None:
         yield candidate.name, trained.model
-        yield f"{candidate.name} recalibrated", trained.finished(None)
+        yield f"{candidate.name} recalibrated", pr.recalibrated(trained.model, trained.inputs)
         return
     yield candidate.name, trained.finished(candidate.plan)
     if candidate.name == FULL:

@@ -13,7 +13,7 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,9 @@ def learn(problems: Sequence[Problem]) -> Prior:
         cases = [case for problem in problems for case in _cases(problem, name)]
         lines[name] = _fit(cases)
     slope, halfway = _between_sources(problems)
-    prior = Prior(lines, slope, halfway, (0.0, 0.0), (0.0, 0.0))
+    level, spread = _level(problems)
+    nothing = (0.0, 0.0)
+    prior = Prior(lines, slope, halfway, level, spread, nothing, nothing)
     gains, differences = [], []
     for problem in problems:
         for source in problem.sources:
@@ -109,7 +111,9 @@ def learn(problems: Sequence[Problem]) -> Prior:
             )
             gains.append((problem.number, errors[0]))
             differences.append((problem.number, errors[1]))
-    return Prior(lines, slope, halfway, _variance(gains), _variance(differences))
+    return replace(
+        prior, gain_variance=_variance(gains), difference_variance=_variance(differences)
+    )
 
 
 def _cases(problem: Problem, name: str) -> list[tuple[float, int, float, float]]:
@@ -124,6 +128,19 @@ def _cases(problem: Problem, name: str) -> list[tuple[float, int, float, float]]
             share = 0.0 if name == SCRATCH else zero_shot_share(problem.evidence, source)
             cases.append((float(differences.mean()), len(differences), share, truth))
     return cases
+
+
+def _level(problems: Sequence[Problem]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Fit hidden scores of full trainings from everything on held-out ones of short trainings."""
+    rows = [
+        (p.number, float(np.mean(list(p.evidence.of(s, FULL).values()))), p.truth(s, FULL))
+        for p in problems
+        for s in p.sources
+    ]
+    numbers, measured, true = (np.array(column) for column in zip(*rows, strict=True))
+    slope, intercept = np.polyfit(measured, true, 1)
+    errors = true - intercept - slope * measured
+    return (float(intercept), float(slope)), _variance(zip(numbers, errors, strict=True))
 
 
 def _between_sources(problems: Sequence[Problem]) -> tuple[float, float]:
@@ -384,6 +401,8 @@ def _as_json(prior: Prior) -> str:
                 "lines": lines,
                 "source_slope": round(prior.source_slope, 4),
                 "source_halfway": prior.source_halfway,
+                "level": [round(v, 4) for v in prior.level],
+                "level_variance": [round(v, 6) for v in prior.level_variance],
                 "gain_variance": [round(v, 6) for v in prior.gain_variance],
                 "difference_variance": [round(v, 6) for v in prior.difference_variance],
             },

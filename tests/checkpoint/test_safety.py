@@ -251,3 +251,57 @@ def test_a_damaged_index_is_named(text: str, tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"cannot read .*index\.json"):
         read_checkpoint(index)
+
+
+def test_a_small_zip_of_a_huge_part_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", pickle.dumps({}, protocol=2))
+        with archive.open("bomb/data/0", "w", force_zip64=True) as part:
+            for _ in range(8):
+                part.write(bytes(1 << 20))
+    content = bytearray(path.read_bytes())
+    # 2 GiB according to the directory at the end of the file.
+    content = content.replace(struct.pack("<I", 8 << 20), struct.pack("<I", 1 << 31))
+    path.write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=r"bytes would become 21474836\d\d bytes"):
+        read_checkpoint(path)
+
+
+def test_a_compressed_copy_of_a_checkpoint_says_how_to_store_it(tmp_path: Path) -> None:
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as whole,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for info in whole.infolist():
+            packed.writestr(info.filename, whole.read(info))
+
+    with pytest.raises(CheckpointError, match="store it with zip -0"):
+        read_checkpoint(tmp_path / "b.pt")
+
+
+def test_few_values_that_are_repeated_until_memory_is_full_are_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1).expand(10**9), "b": torch.ones(1)}, tmp_path / "a.pt")
+
+    with pytest.raises(CheckpointError, match="'w' is said to have 4000000000 bytes, expected at"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_one_dict_under_many_names_is_not_walked_for_hours(tmp_path: Path) -> None:
+    nested: dict[str, object] = {"w": torch.zeros(2)}
+    for _ in range(4):
+        nested = {f"k{index}": nested for index in range(40)}
+    torch.save(nested, tmp_path / "a.pt")
+    assert (tmp_path / "a.pt").stat().st_size < 4000
+
+    with pytest.raises(CheckpointError, match="it holds more than 10000 dicts"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_key_with_a_number_of_thousands_of_digits_is_read(tmp_path: Path) -> None:
+    key = f"layer{'9' * 5000}.weight"
+    save_file({key: torch.ones(2), "layer2.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
+
+    assert list(read_checkpoint(tmp_path / "a.safetensors")) == ["layer2.weight", key]

@@ -81,3 +81,12 @@ def test_a_bad_contour_is_named_with_file_and_line(tmp_path: Path, text: str, me
 
 def test_a_contour_may_reach_the_edge_of_the_image() -> None:
     assert fill_contour(np.array(box(-0.5, -0.5, 3.5, 2.5)), (3, 4)).all()
+
+
+def test_a_file_that_is_far_too_long_for_a_contour_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.txt"
+    with path.open("wb") as stream:
+        stream.truncate(200_000_000)
+
+    with pytest.raises(DataError, match=r"it has 200000000 bytes, expected at most 1048576"):
+        read_contour(path, (8, 8))

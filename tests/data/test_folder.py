@@ -142,3 +142,104 @@ def test_bad_pictures_are_named(tmp_path: Path) -> None:
         pictures.read_subject("a")
     with pytest.raises(DataError, match=r"give their height and width in mm as spacing_mm"):
         read_folder(tmp_path, **PATTERNS, classes=CLASSES).read_subject("b")
+
+
+AMBIGUOUS = ("patient_01_0", "patient_01_1", "patient_02_0", "patient_02_1")
+
+
+def test_names_whose_subject_can_be_read_in_two_ways_are_asked_about(tmp_path: Path) -> None:
+    for name in AMBIGUOUS:
+        write_png(tmp_path / f"{name}.png", GREY)
+
+    # Taken as they come, all four would be one subject called "patient".
+    with pytest.raises(DataError, match=r"'patient_01_0\.png'.* may be read as .*'patient', 'sl"):
+        read_folder(tmp_path, images="{subject}_{slice}.png", classes=["0", "1"], spacing_mm=1)
+    with pytest.raises(DataError, match=r"say '\{subject\}_\{slice:d\}\.png', in which"):
+        read_folder(tmp_path, images="{subject}_{slice}.png", classes=["0", "1"], spacing_mm=1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subjects"),
+    [
+        ("{subject}_{slice:d}.png", ("patient_01", "patient_02")),
+        ("patient_{subject}_{slice}.png", ("01", "02")),
+        ("{kind}_{subject:d}_{slice:d}.png", ("01", "02")),
+    ],
+)
+def test_a_pattern_that_says_more_tells_subjects_apart(
+    tmp_path: Path, pattern: str, subjects: tuple[str, ...]
+) -> None:
+    for name in AMBIGUOUS:
+        write_png(tmp_path / f"{name}.png", GREY)
+    pictures = read_folder(tmp_path, images=pattern, classes=["0", "1"], spacing_mm=1)
+
+    assert pictures.subjects == subjects
+    assert [len(pictures.read_subject(name)) for name in subjects] == [2, 2]
+
+
+def test_only_what_may_change_the_subject_is_asked_about(tmp_path: Path) -> None:
+    write_png(tmp_path / "p1/a_b_c.png", GREY)
+    pattern = "{subject}/{frame}_{slice}.png"
+
+    assert read_folder(tmp_path, images=pattern, classes=["0", "1"]).subjects == ("p1",)
+    write_png(tmp_path / "a_b_b_c.png", GREY)  # b, b_b or b, whatever stands before and after it
+    with pytest.raises(DataError, match="may be read as"):
+        read_folder(tmp_path, images="{site}_{subject}_{slice}.png", classes=["0", "1"])
+
+
+def write_cine(root: Path) -> np.ndarray:
+    image = np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(2, 3, 4, 5)
+    write_nifti(root / "i/p.nii.gz", image, (1.5, 1.25, 4.0, 1.0))
+    write_nifti(root / "m/p.nii.gz", (image % 2).astype(np.uint8), (1.5, 1.25, 4.0, 1.0))
+    return image
+
+
+VOLUMES = {"images": "i/{subject}.nii.gz", "masks": "m/{subject}.nii.gz", "classes": ["0", "1"]}
+
+
+def test_a_fourth_axis_is_asked_about(tmp_path: Path) -> None:
+    write_cine(tmp_path)
+
+    with pytest.raises(DataError, match=r"i/p\.nii\.gz: its fourth axis has a length of 5.*frames"):
+        read_folder(tmp_path, **VOLUMES).read_subject("p")
+    with pytest.raises(DataError, match="fourth_axis is 'time', expected one of"):
+        read_folder(tmp_path, **VOLUMES, fourth_axis="time")
+
+
+def test_frames_become_slices_of_their_own(tmp_path: Path) -> None:
+    image = write_cine(tmp_path)
+    pieces = read_folder(tmp_path, **VOLUMES, fourth_axis="frames").read_subject("p")
+
+    assert len(pieces) == 4 * 5
+    assert pieces[4 * 3 + 2].name == "i/p.nii.gz frame 4 slice 3"
+    np.testing.assert_array_equal(pieces[4 * 3 + 2].image[0].numpy(), image[:, :, 2, 3])
+    assert pieces[4 * 3 + 2].labels is not None
+    np.testing.assert_array_equal(pieces[4 * 3 + 2].labels.numpy(), image[:, :, 2, 3] % 2)
+
+
+def test_channels_share_the_labels_of_their_slice(tmp_path: Path) -> None:
+    image = write_cine(tmp_path)
+    mask = np.zeros((2, 3, 4), dtype=np.uint8)
+    mask[1, 1, 2] = 1
+    write_nifti(tmp_path / "m/p.nii.gz", mask, (1.5, 1.25, 4.0))
+    pieces = read_folder(tmp_path, **VOLUMES, fourth_axis="channels").read_subject("p")
+
+    assert len(pieces) == 4
+    np.testing.assert_array_equal(pieces[2].image.numpy(), image[:, :, 2].transpose(2, 0, 1))
+    assert pieces[2].labels is not None
+    assert pieces[2].labels.nonzero().tolist() == [[1, 1]]
+
+
+def test_masks_of_0_and_255_name_the_cure(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    pictures = read_folder(tmp_path, **PATTERNS, classes=["background", "LV"], spacing_mm=1)
+
+    with pytest.raises(DataError, match=r"labels \[255\].*classes=\{0: 'background', 255: 'LV'\}"):
+        pictures.read_subject("a")
+
+
+@pytest.mark.parametrize("spacing_mm", [0, -1, float("nan"), (1.0,), (1.0, 2.0, 3.0), ("a", "b")])
+def test_a_spacing_that_is_none_is_refused(tmp_path: Path, spacing_mm: Any) -> None:
+    write_pictures(tmp_path)
+    with pytest.raises(DataError, match="expected one or two numbers above 0"):
+        read_folder(tmp_path, **PATTERNS, classes=CLASSES, spacing_mm=spacing_mm)

@@ -183,3 +183,37 @@ def test_a_contour_outside_the_image_is_named(tmp_path: Path) -> None:
 def test_options_out_of_range_are_named(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=next(iter(options))):
         read_t1(tmp_path, **options)
+
+
+def test_values_that_lie_in_another_file_are_not_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(range(216)))
+    path = tmp_path / "T1Dataset210.mat"
+    write_mat(path, [patient_fields(0)], form="scalar")
+    with h5py.File(path, "r+") as file:
+        shape = file["Dataset/Img"].shape
+        del file["Dataset/Img"]
+        size = int(np.prod(shape))
+        file.create_dataset("Dataset/Img", shape, "u1", external=[(str(secret), 0, size)])
+    with pytest.raises(DataError, match="points into another file, which is not read"):
+        read_t1(path).read_subject("patient001")
+
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["Img"] = patient_fields(1)["Img"].T
+    with h5py.File(path, "r+") as file:
+        del file["Dataset/Img"]
+        file["Dataset/Img"] = h5py.ExternalLink("other.h5", "Img")
+    with pytest.raises(DataError, match="points into another file, which is not read"):
+        read_t1(path).read_subject("patient001")
+
+
+def test_a_field_that_declares_far_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "T1Dataset210.mat"
+    write_mat(path, [patient_fields(0)], form="scalar")
+    with h5py.File(path, "r+") as file:
+        del file["Dataset/Img"]
+        shape, chunks = (5, 11, 30_000, 30_000), (1, 1, 64, 64)
+        file.create_dataset("Dataset/Img", shape, "u2", chunks=chunks, compression="gzip")
+
+    with pytest.raises(DataError, match=r"would become \d+ MiB in memory"):
+        read_t1(path).read_subject("patient001")

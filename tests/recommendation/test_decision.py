@@ -21,6 +21,8 @@ PRIOR = Prior(
     },
     source_slope=0.5,
     source_halfway=3.0,
+    level=(0.1, 0.9),
+    level_variance=(0.01, 0.0),
     gain_variance=(0.0004, 0.0036),
     difference_variance=(0.0, 0.0),
 )
@@ -40,6 +42,8 @@ def test_gains_are_shrunk_by_the_number_of_subjects() -> None:
     # Scratch is .2 below everything; half of it counts, and the grid's mean of .01.
     assert decision.chosen.candidate == "full"
     assert decision.gain[0] == pytest.approx(0.11)
+    # Everything held out at .7 is predicted at .1 + .9 * .7, scratch .11 below that.
+    assert decision.scratch == pytest.approx(0.73 - 0.11)
     # Variance .0004 + .0036 / 3, deviation .04, 80 % within 1.2816 of them.
     assert decision.gain[2] - decision.gain[0] == pytest.approx(1.2816 * 0.04)
 

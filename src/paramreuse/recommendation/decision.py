@@ -59,7 +59,8 @@ class Decision:
         chosen: The one to take: the simplest within a tie of the best.
         gain: Predicted gain of the chosen one over scratch: mean, low, high, 80 %.
         gain_over_full: Likewise over loading everything from the best source.
-        scratch: Held-out score of scratch.
+        scratch: Predicted score of scratch on new subjects.
+        score_reach: Half the width of the 80 % interval of a predicted score.
         worthless: Sources that are worth no more than a fresh draw, by their rewind audit.
     """
 
@@ -68,6 +69,7 @@ class Decision:
     gain: tuple[float, float, float]
     gain_over_full: tuple[float, float, float]
     scratch: float
+    score_reach: float
     worthless: tuple[str, ...] = ()
 
 
@@ -98,7 +100,8 @@ def decide(
         chosen,
         _interval(chosen.gain, learned.gain_sd(num_subjects)),
         _interval(over_full, learned.difference_sd(num_subjects)),
-        float(np.mean(list(evidence.of("", SCRATCH).values()))),
+        _score_of_scratch(evidence, options, learned),
+        _NORMAL_80 * learned.score_sd(num_subjects),
         tuple(source for source in measured if source not in worthy),
     )
 
@@ -187,10 +190,12 @@ def _simplicity(option: Option) -> tuple[int, str]:
     return (SIMPLEST.index(option.candidate) if known else len(SIMPLEST)), option.candidate
 
 
-def interval_of_score(score: float, num_subjects: int) -> tuple[float, float]:
-    """Return the 80 % interval of a predicted score on new subjects."""
-    _, low, high = _interval(score, read_prior().gain_sd(num_subjects))
-    return max(0.0, low), high
+def _score_of_scratch(evidence: Evidence, options: Sequence[Option], prior: Prior) -> float:
+    """Predict it by way of the best training from everything, which varies less."""
+    full = max((o for o in options if o.candidate == FULL), key=lambda o: o.gain, default=None)
+    known = evidence.of("", SCRATCH) if full is None else evidence.of(full.source, FULL)
+    level = prior.score(float(np.mean(list(known.values()))))
+    return level - (0.0 if full is None else full.gain)
 
 
 def _interval(mean: float, deviation: float) -> tuple[float, float, float]:

@@ -45,6 +45,9 @@ class Prior:
         source_slope: How far the difference between two sources on one held-out subject can be
             trusted, with very many subjects.
         source_halfway: Number of subjects with which half of that counts.
+        level: Intercept and slope of a score on new subjects from the held-out one, which comes
+            from shorter trainings.
+        level_variance: Of the predicted score, as for the next.
         gain_variance: Of the predicted gain over scratch: constant part, part per 1/subject.
         difference_variance: Of the predicted gain over everything, likewise.
     """
@@ -52,6 +55,8 @@ class Prior:
     lines: Mapping[str, Line]
     source_slope: float
     source_halfway: float
+    level: tuple[float, float]
+    level_variance: tuple[float, float]
     gain_variance: tuple[float, float]
     difference_variance: tuple[float, float]
 
@@ -68,6 +73,14 @@ class Prior:
         number = len(differences)
         trust = number / (number + self.source_halfway)
         return self.source_slope * trust * float(differences.mean())
+
+    def score(self, held_out: float) -> float:
+        """Predict a score on new subjects after a full training from a held-out one."""
+        return self.level[0] + self.level[1] * held_out
+
+    def score_sd(self, num_subjects: int) -> float:
+        """Return the standard deviation of a predicted score."""
+        return _deviation(self.level_variance, num_subjects)
 
     def gain_sd(self, num_subjects: int) -> float:
         """Return the standard deviation of a predicted gain over scratch."""

@@ -272,7 +272,7 @@ class _Run:
             gain=decision.gain,
             gain_over_full=decision.gain_over_full,
             sources=ranked_starts(decision, looks, self.misfits),
-            rows=candidate_rows(decision, self._num_subjects, bench),
+            rows=candidate_rows(decision, bench),
             spent=bench.spent,
             reason=reason_for(decision, members, self.misfits, self._num_subjects),
             problems={

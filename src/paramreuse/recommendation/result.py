@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from paramreuse.recommendation.candidates import FULL
 from paramreuse.reuse.plan import Plan
 
 if TYPE_CHECKING:
@@ -105,10 +106,11 @@ class Recommendation:
 
     def summary(self) -> str:
         """Say in a few lines what to do and what it gains."""
-        mean, low, high = self.gain
+        mean, low, high = self.gain_over_full
         lines = [self.reason]
-        if self.source:
-            lines.append(f"Gain over scratch {mean:+.3f} (80 %: {low:+.3f} to {high:+.3f}).")
+        if self.source and self.candidate != FULL:
+            over = f"over loading everything {mean:+.3f} (80 %: {low:+.3f} to {high:+.3f})"
+            lines.append(f"Predicted gain {over}.")
         return "\n".join(lines + [f"{name}: {text}" for name, text in self.problems.items()])
 
     def as_json(self) -> dict[str, object]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from paramreuse.recommendation.bench import Bench
 from paramreuse.recommendation.candidates import AS_IS, FULL, MIXES, SCRATCH
-from paramreuse.recommendation.decision import Decision, Option, interval_of_score
+from paramreuse.recommendation.decision import Decision, Option
 from paramreuse.recommendation.result import CandidateRow, RankedStart
 from paramreuse.recommendation.screening import FirstLook
 
@@ -52,13 +52,13 @@ def _why_scratch(decision: Decision, misfits: Mapping[str, str]) -> str:
     return "no source fits the network" if misfits else "no source was trained from"
 
 
-def candidate_rows(decision: Decision, num_subjects: int, bench: Bench) -> tuple[CandidateRow, ...]:
+def candidate_rows(decision: Decision, bench: Bench) -> tuple[CandidateRow, ...]:
     """Return every measured candidate with its predicted score, the best first."""
     best_full = max((o.gain for o in decision.options if o.candidate == FULL), default=0.0)
     rows = []
     for option in decision.options:
         score = decision.scratch + option.gain
-        low, high = interval_of_score(score, num_subjects)
+        low, high = max(0.0, score - decision.score_reach), score + decision.score_reach
         units = _units(option, bench)
         rows.append(
             CandidateRow(

@@ -7,11 +7,11 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor, nn
 
+from paramreuse.engine.plain import device_of
 from paramreuse.recommendation.candidates import Candidate
 from paramreuse.recommendation.labelled import LabelledSet
 from paramreuse.reuse.plan import Plan, apply_plan
 from paramreuse.sweep.batches import Batches
-from paramreuse.sweep.recalibration import recalibrated
 from paramreuse.sweep.scores import Score, subject_means
 from paramreuse.sweep.scoring import score_subjects
 from paramreuse.training import initial_model
@@ -53,10 +53,11 @@ class Trained:
     inputs: tuple[Tensor, ...]
 
     def finished(self, plan: Plan | None) -> nn.Module:
-        """Interpolate and recalibrate as a plan asks; from scratch, only recalibrate."""
+        """Interpolate and recalibrate as a plan asks; from scratch there is nothing to do."""
         if plan is None:
-            return recalibrated(self.model, self.inputs)
-        return finish_training(self.model, self.start, plan, self.inputs)
+            return self.model
+        inputs = [each.to(device_of(self.model)) for each in self.inputs]
+        return finish_training(self.model, self.start, plan, inputs)
 
 
 def train_candidate(

@@ -25,11 +25,6 @@ _TAGS = [
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "PixelSpacing"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "EncryptedAttributesSequence"),
 ]
-# What pydicom raises on damaged bytes, which can ask for anything.
-_DAMAGE = (
-    *(RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
-    *(EOFError, MemoryError, OSError, AssertionError, struct.error, zlib.error),
-)
 
 
 def read_dicom(path: Path) -> tuple[npt.NDArray[np.float32], tuple[float, float]]:
@@ -84,7 +79,7 @@ def _opened(path: Path) -> Any:
             # pydicom inflates such a file whole, whatever becomes of it.
             raise ValueError("it is deflated as a whole; write it anew with gdcmconv --raw")
         return pydicom.dcmread(path, specific_tags=_TAGS)
-    except (*_DAMAGE, pydicom.errors.InvalidDicomError) as error:
+    except _damage() as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(
@@ -106,7 +101,7 @@ def _decoded(path: Path, dataset: Any) -> npt.NDArray[Any]:
         return np.asarray(apply_rescale(dataset.pixel_array, dataset))
     except DataError:
         raise
-    except _DAMAGE as error:
+    except _damage() as error:
         raise DataError(
             f"cannot read {path}: its pixels are stored as {_syntax(dataset)} and cannot be "
             f"decoded ({_first_line(error)}); decompress the file (for example with gdcmconv "
@@ -124,7 +119,7 @@ def _num_bytes(dataset: Any) -> int:
 def _syntax(dataset: Any) -> str:
     try:
         return repr(dataset.file_meta.TransferSyntaxUID.name)
-    except _DAMAGE:
+    except _damage():
         return "an unknown transfer syntax"
 
 
@@ -133,7 +128,7 @@ def _spacing_mm(path: Path, dataset: Any) -> tuple[float, float]:
     try:  # PixelSpacing is the distance of rows, then that of columns
         spacing = dataset.get("PixelSpacing")
         height, width = (float(value) for value in spacing)
-    except _DAMAGE:
+    except _damage():
         height = width = float("nan")
     if not (0 < height < float("inf") and 0 < width < float("inf")):
         raise DataError(
@@ -141,6 +136,17 @@ def _spacing_mm(path: Path, dataset: Any) -> tuple[float, float]:
             f"in mm; write PixelSpacing (0028,0030) into the file"
         )
     return height, width
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what pydicom raises on damaged bytes, which can ask for anything."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    builtin = (
+        *(RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+        *(EOFError, MemoryError, OSError, AssertionError, struct.error, zlib.error),
+    )
+    return *builtin, BytesLengthException, InvalidDicomError
 
 
 def _first_line(error: BaseException) -> str:

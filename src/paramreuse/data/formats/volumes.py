@@ -117,8 +117,8 @@ def read_labels(
         check_same_place(file, image)
     stored = _unpacked(file)
     stored = stored[..., 0] if frames is None else stored[..., list(frames)]
-    found, places = np.unique(stored, return_inverse=True)
-    unknown = [value for value in found.tolist() if value not in values]
+    found = np.unique(stored).tolist()
+    unknown = [value for value in found if value not in values]
     if unknown:
         known = ", ".join(f"{value} {classes[number]}" for value, number in values.items())
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
@@ -126,8 +126,10 @@ def read_labels(
             f"cannot read {path}: it holds the labels {unknown[:10]}{more}, expected only {known}"
             + (f". {cure}" if cure else "")
         )
-    numbers = np.array([values[value] for value in found.tolist()], dtype=np.int64)
-    return numbers[places].reshape(stored.shape)
+    numbers = np.zeros(stored.shape, dtype=np.int64)
+    for value in found:
+        numbers[stored == value] = values[value]
+    return numbers
 
 
 def check_same_place(volume: Volume | NiftiFile, image: Volume) -> None:
