@@ -12,7 +12,7 @@ import argparse
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,29 +91,40 @@ def _take_row(problem: Problem, row: Mapping[str, str]) -> None:
 
 
 def learn(problems: Sequence[Problem]) -> Prior:
-    """Fit a line per candidate and rung, then how far the predicted gains are off."""
+    """Fit a line per candidate, then how far predictions are off on targets not fitted to."""
+    prior = _lines(problems)
+    gains, differences = [], []
+    for target in sorted({problem.target for problem in problems}):
+        others = _lines([problem for problem in problems if problem.target != target])
+        for problem in problems:
+            if problem.target == target:
+                for number, gain, difference in _errors(problem, others):
+                    gains.append((number, gain))
+                    differences.append((number, difference))
+    return replace(
+        prior, gain_variance=_variance(gains), difference_variance=_variance(differences)
+    )
+
+
+def _lines(problems: Sequence[Problem]) -> Prior:
     lines = {}
     for name in (SCRATCH, HEAD, AS_IS, *MIXES):
         cases = [case for problem in problems for case in _cases(problem, name)]
         lines[name] = _fit(cases)
     slope, halfway = _between_sources(problems)
     level, spread = _level(problems)
-    nothing = (0.0, 0.0)
-    prior = Prior(lines, slope, halfway, level, spread, nothing, nothing)
-    gains, differences = [], []
-    for problem in problems:
-        for source in problem.sources:
-            choice = decide(problem.evidence, [source], problem.number, prior=prior)
-            taken = problem.truth(choice.chosen.source, choice.chosen.candidate)
-            errors = (
-                taken - problem.truth("", SCRATCH) - choice.gain[0],
-                taken - problem.truth(source, FULL) - choice.gain_over_full[0],
-            )
-            gains.append((problem.number, errors[0]))
-            differences.append((problem.number, errors[1]))
-    return replace(
-        prior, gain_variance=_variance(gains), difference_variance=_variance(differences)
-    )
+    return Prior(lines, slope, halfway, level, spread, (0.0, 0.0), (0.0, 0.0))
+
+
+def _errors(problem: Problem, prior: Prior) -> Iterator[tuple[int, float, float]]:
+    """Yield how far the predicted gains of each choice are off: over scratch, over everything."""
+    for source in problem.sources:
+        choice = decide(problem.evidence, [source], problem.number, prior=prior)
+        taken = problem.truth(choice.chosen.source, choice.chosen.candidate)
+        over_scratch = taken - problem.truth("", SCRATCH) - choice.gain[0]
+        over_full = taken - problem.truth(source, FULL) - choice.gain_over_full[0]
+        if choice.chosen.source:
+            yield problem.number, over_scratch, over_full
 
 
 def _cases(problem: Problem, name: str) -> list[tuple[float, int, float, float]]:
@@ -268,12 +279,12 @@ def by_promise(problem: Problem, sources: Sequence[str]) -> tuple[str, str, None
 
 
 def noise_of(problems: Sequence[Problem]) -> float:
-    """Return the standard deviation of a hidden score between two seeds of one training."""
+    """Return the standard deviation of a hidden score between two seeds of loading everything."""
     pairs = [
-        problem.truth(source, name) - problem.truth(source, f"{name}#2")
+        problem.truth(source, "full recalibrated") - problem.truth(source, f"{FULL}#2")
         for problem in problems
         for source, name in problem.hidden
-        if (source, f"{name}#2") in problem.hidden
+        if name == f"{FULL}#2"
     ]
     return float(np.sqrt(np.mean(np.square(pairs)) / 2))
 
@@ -361,6 +372,14 @@ def main() -> None:
         }
         print(f"## {title}: one source at a time\n")
         print("\n".join(table(settings, allowed)), "\n")
+    print("## How much to load: mean gain over scratch\n")
+    print("\n".join(depth_table(problems)), "\n")
+    real = {
+        name: [judge(p, [s], choose) for p in problems for s in p.sources if s != SHUFFLED]
+        for name, choose in choices.items()
+    }
+    print("## Without the shuffled sources\n")
+    print("\n".join(table(real, allowed)), "\n")
     together: dict[str, Chooser] = {
         "recommend": recommended(priors),
         "everything of the source best without training": by_promise,
@@ -388,6 +407,30 @@ def _groups(problems: Sequence[Problem]) -> list[tuple[str, list[Problem]]]:
     return [("All", list(problems))] + [
         (name, [p for p in problems if p.target.startswith(name)]) for name in sets
     ]
+
+
+KINDS = {"-ae": "auto-encoder of its own images", "-seg": "segmentation of other images"}
+DEPTHS = ("prefix-1/2", "prefix-3/4", "body", FULL, "mix-0.75", "gentle", "rewind", "papers")
+
+
+def depth_table(problems: Sequence[Problem]) -> list[str]:
+    """Return the mean gain over scratch by kind of source: how much of it should be loaded."""
+    gains: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
+    for problem in problems:
+        for source in problem.sources:
+            kind = next((word for end, word in KINDS.items() if source.endswith(end)), source)
+            key = (problem.target.split("-")[0], kind)
+            scratch = problem.truth("", SCRATCH)
+            gains[key].append([problem.truth(source, name) - scratch for name in DEPTHS])
+    lines = [f"| target | source | settings | {' | '.join(DEPTHS)} |"]
+    lines.append("|---|---|--:|" + "--:|" * len(DEPTHS))
+    for (target, kind), rows in sorted(gains.items()):
+        means = [
+            f"{np.nanmean(column):+.3f}" if np.isfinite(column).any() else ""
+            for column in np.array(rows).T
+        ]
+        lines.append(f"| {target} | {kind} | {len(rows)} | {' | '.join(means)} |")
+    return lines
 
 
 def _as_json(prior: Prior) -> str:

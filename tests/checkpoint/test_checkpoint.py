@@ -186,7 +186,7 @@ def test_a_write_stopped_before_the_file_is_put_in_place_leaves_the_old_one(
 @pytest.mark.parametrize(
     ("weights", "metadata", "message"),
     [
-        ({}, None, "no tensor to write"),
+        ({}, None, "it was given no tensor"),
         ({"a": 3}, None, "'a' as a int"),
         ({"a": torch.ones(1, device="meta")}, None, "on meta"),
         ({"a": torch.ones(1)}, {"epoch": 3}, "metadata must be text"),

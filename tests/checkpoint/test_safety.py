@@ -226,7 +226,7 @@ def test_a_file_without_a_state_dict_says_what_it_holds(content: object, tmp_pat
         ("/etc/secret.safetensors", "plain names"),
         ("..\\secret.safetensors", "plain names"),
         ("model.bin", "plain names"),
-        ("absent.safetensors", "not beside it"),
+        ("absent.safetensors", "is not in its folder"),
         ("other.safetensors", "does not hold 'w'"),
     ],
 )

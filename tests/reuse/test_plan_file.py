@@ -202,7 +202,7 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path:
 
     with pytest.raises(PlanError, match=r"cannot write the plan '.*': No such file"):
         write_plan(PLAN, tmp_path / "none" / "plan.yaml")
-    with pytest.raises(PlanError, match=r"cannot write the plan '.*folder': Is a directory"):
+    with pytest.raises(PlanError, match=r"cannot write the plan '.*folder': it is a folder"):
         write_plan(PLAN, tmp_path / "folder")
 
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

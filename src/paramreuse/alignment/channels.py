@@ -26,7 +26,7 @@ Dim: TypeAlias = Ids | str
 Dims: TypeAlias = tuple[Dim, ...]
 
 POSITION = "these are places, not channels"
-"""Reason that is not worth telling: rows, columns, samples."""
+"""A reason not worth reporting: rows, columns, samples."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +75,7 @@ class Ties:
                 self._reasons.setdefault(self._root(channel), reason)
 
     def mark(self, dim: Dim) -> None:
-        """Note that these channels met an operation: others that did not are no equals."""
+        """Note that these channels met an operation: those that did not are different."""
         if not isinstance(dim, str):
             self._marks.append(dim)
 

@@ -84,8 +84,8 @@ class LoadReport:
 
     def counts(self) -> dict[str, int]:
         """Count the rows of each status; every status is there."""
-        found = Counter(row.status for row in self.rows)
-        return {status.value: found[status] for status in Status}
+        number_of = Counter(row.status for row in self.rows)
+        return {status.value: number_of[status] for status in Status}
 
     @property
     def loaded(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Where in a nested checkpoint the state dict lies: beside optimisers, under ``model``."""
+"""Finding the state dict in a nested checkpoint: beside optimisers, under ``model``."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Entry:
     Attributes:
         nesting: Where it lies, e.g. ``"model_state/ema"``; ``""`` at the top.
         tensors: Its tensors by key, as in the file.
-        others: Its entries that are no tensor, key to the name of their type.
+        others: Its entries that are not tensors, key to the name of their type.
     """
 
     nesting: str
@@ -62,14 +62,14 @@ def find_entry(content: object, *, file: str, entry: str | None = None) -> tuple
     Raises:
         CheckpointError: There is none, or several and nothing says which.
     """
-    found = _collect(content, (), count(1), file)
-    if not found:
+    entries = _collect(content, (), count(1), file)
+    if not entries:
         raise CheckpointError(
             f"cannot find a state dict in {file}: expected tensors by name, at the top or under "
             f"a name as 'state_dict', got {_describe(content)}. Save model.state_dict()."
         )
-    chosen = _named(found, entry, file) if entry is not None else _preferred(found, file)
-    return chosen, [other.nesting for other in found if other is not chosen]
+    chosen = _named(entries, entry, file) if entry is not None else _preferred(entries, file)
+    return chosen, [other.nesting for other in entries if other is not chosen]
 
 
 def _collect(
@@ -82,27 +82,27 @@ def _collect(
     if next(visits) > _MOST_DICTS:
         raise CheckpointError(
             f"cannot find a state dict in {file}: it holds more than {_MOST_DICTS} dicts, expected "
-            "a state dict and what stands beside it. Save model.state_dict() alone."
+            "a state dict and what is saved with it. Save model.state_dict() alone."
         )
     tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     others = {str(k): type(v).__name__ for k, v in content.items() if k not in tensors}
-    found = [Entry("/".join(path), tensors, others)] if tensors else []
+    entries = [Entry("/".join(path), tensors, others)] if tensors else []
     if len(path) == _MAX_DEPTH:
-        return found
+        return entries
     for name, value in content.items():
         if isinstance(name, str) and not _is_training_state(name):
-            found += _collect(value, (*path, name), visits, file)
-    return found
+            entries += _collect(value, (*path, name), visits, file)
+    return entries
 
 
 def _is_training_state(name: str) -> bool:
     return any(word in name.lower() for word in _NOT_WEIGHTS)
 
 
-def _preferred(found: list[Entry], file: str) -> Entry:
-    largest = max(len(entry.tensors) for entry in found)
-    ranks = [_rank(entry, largest) for entry in found]
-    best = [entry for entry, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
+def _preferred(entries: list[Entry], file: str) -> Entry:
+    largest = max(len(entry.tensors) for entry in entries)
+    ranks = [_rank(entry, largest) for entry in entries]
+    best = [entry for entry, rank in zip(entries, ranks, strict=True) if rank == min(ranks)]
     if len(best) > 1:
         places = [entry.nesting for entry in best]
         raise CheckpointError(
@@ -121,7 +121,7 @@ def _rank(entry: Entry, largest: int) -> tuple[bool, int]:
     return holds_average(entry.nesting), min(places, default=len(_USUAL_NAMES))
 
 
-def _named(found: list[Entry], entry: str, file: str) -> Entry:
+def _named(entries: list[Entry], entry: str, file: str) -> Entry:
     wanted = entry.strip("/")
     tests = (
         lambda place: place == wanted,
@@ -129,17 +129,17 @@ def _named(found: list[Entry], entry: str, file: str) -> Entry:
         lambda place: any(wanted in name.split("_") for name in place.lower().split("/")),
     )
     for fits in tests:
-        fitting = [candidate for candidate in found if fits(candidate.nesting)]
+        fitting = [candidate for candidate in entries if fits(candidate.nesting)]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
             raise CheckpointError(
-                f"cannot take entry {entry!r} of {file}: it may be any of "
+                f"cannot take entry {entry!r} of {file}: it could be any of "
                 f"{cut_at_ten(one.nesting for one in fitting)}. Give one of these whole paths."
             )
     raise CheckpointError(
         f"cannot take entry {entry!r} of {file}: it holds state dicts at "
-        f"{cut_at_ten(one.nesting or '(top)' for one in found)}. Give one of these, or leave "
+        f"{cut_at_ten(one.nesting or '(top)' for one in entries)}. Give one of these, or leave "
         "entry out."
     )
 

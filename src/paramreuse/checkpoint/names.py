@@ -92,7 +92,7 @@ def rename_keys(keys: Sequence[str], rename: Mapping[str, str] | None) -> dict[s
         Every key, in order, to its new name.
 
     Raises:
-        CheckpointError: A rule changes nothing, is no regular expression, or brings two keys to
+        CheckpointError: A rule changes nothing, is not a regular expression, or brings two keys to
             one name.
     """
     names = {key: key for key in keys}

@@ -99,7 +99,7 @@ def _check_extents(path: Path, tensors: Mapping[str, Tensor]) -> None:
 class Checkpoint(Mapping[str, Tensor]):
     """The tensors of a file by name; made by ``read_checkpoint``, usable as a state dict.
 
-    Each access reads the tensor anew into memory of its own, so iterating holds one at a time and
+    Each access reads the tensor again into its own memory, so iterating holds one at a time and
     changing a tensor changes neither the file nor the checkpoint.
 
     Attributes:
@@ -263,8 +263,8 @@ def _open(path: Path, entry: str | None) -> tuple[TensorFile, Entry | None, list
     start = _first_bytes(file)
     if start.startswith((ZIP_START, PICKLE_START)) and not is_safetensors(start):
         content, file_format = read_torch_file(file, start=start)
-        found, others = find_entry(content, file=repr(str(file)), entry=entry)
-        return _TorchEntry(file, found, file_format), found, others
+        chosen, others = find_entry(content, file=repr(str(file)), entry=entry)
+        return _TorchEntry(file, chosen, file_format), chosen, others
     if entry is not None:
         raise CheckpointError(
             f"cannot take entry {entry!r} of {str(path)!r}: a safetensors file holds one state "
@@ -300,7 +300,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _guess(start: bytes) -> str:
-    """Say what a file that is no checkpoint probably is, and what to do."""
+    """Say what a file that is not a checkpoint probably is, and what to do."""
     if start.startswith(b"version https://"[:16]):
         return ", a Git LFS pointer: run 'git lfs pull' to fetch the file itself."
     if start.lstrip().startswith(b"<"):
@@ -319,7 +319,9 @@ def _names(
 ) -> StrippedKeys:
     """Name the tensors for the caller, noting in ``ignored`` which are left out and why."""
     if not keys:
-        raise CheckpointError(f"cannot read {str(file)!r}: it holds no tensor. Save a state dict.")
+        raise CheckpointError(
+            f"cannot read {str(file)!r}: it contains no tensor. Save a state dict."
+        )
     stripped = strip_wrappers(keys)
     names = {key: name for key, name in stripped.names.items() if name != AVERAGING_COUNTER}
     ignored |= {key: "counter of AveragedModel" for key in stripped.names if key not in names}

@@ -56,7 +56,7 @@ def is_safetensors(start: bytes) -> bool:
 
 
 class SafetensorsFile:
-    """The tensors of one safetensors file; each is read when it is asked for.
+    """The tensors of one safetensors file; each is read on demand.
 
     Args:
         path: The file.
@@ -97,7 +97,7 @@ class SafetensorsFile:
         return tuple(self._ask(lambda handle: handle.get_slice(key).get_shape()))
 
     def dtype(self, key: str) -> torch.dtype:
-        """Tell a tensor's dtype from the header, or from the tensor where torch names it anew."""
+        """Tell a tensor's dtype from the header, or from the tensor if torch renamed it."""
         name = self._ask(lambda handle: handle.get_slice(key).get_dtype())
         return _DTYPES[name] if name in _DTYPES else self.read(key).dtype
 
@@ -188,10 +188,10 @@ def find_index(folder: Path) -> Path:
     Raises:
         CheckpointError: There is none, or more than one.
     """
-    found = sorted(folder.glob(f"*{INDEX_ENDING}"))
-    if len(found) == 1:
-        return found[0]
-    got = cut_at_ten(path.name for path in found or folder.iterdir()) or "an empty folder"
+    indices = sorted(folder.glob(f"*{INDEX_ENDING}"))
+    if len(indices) == 1:
+        return indices[0]
+    got = cut_at_ten(path.name for path in indices or folder.iterdir()) or "an empty folder"
     raise CheckpointError(
         f"cannot read the folder {str(folder)!r}: expected one '*{INDEX_ENDING}' in it, got {got}. "
         "Name the file to read."
@@ -213,7 +213,7 @@ def _check_header(path: Path) -> None:
 
 
 def _in_order(keys: list[str], order: str | None, path: Path) -> list[str]:
-    """Put keys in the order that was written with them, else ``layer2`` before ``layer10``."""
+    """Put keys in the order that was written with them, or else ``layer2`` before ``layer10``."""
     if order is None:
         return sorted(keys, key=_by_numbers)
     try:
@@ -246,7 +246,7 @@ def _aliases(metadata: Mapping[str, str], keys: list[str], path: Path) -> dict[s
     left-out name as a metadata key of its own, with the kept name as its value.
     """
     known = set(keys)
-    found = {k: v for k, v in metadata.items() if "." in k and k not in known and v in known}
+    own_aliases = {k: v for k, v in metadata.items() if "." in k and k not in known and v in known}
     try:
         written = json.loads(metadata.get(ALIASES_KEY, "{}"))
         if not all(isinstance(v, str) and v in known for v in written.values()):
@@ -258,7 +258,7 @@ def _aliases(metadata: Mapping[str, str], keys: list[str], path: Path) -> dict[s
             f"cannot read {str(path)!r}: its metadata {ALIASES_KEY!r} is damaged ({error}). "
             "Write the file again with write_checkpoint."
         ) from error
-    aliases: dict[str, str] = found | written
+    aliases: dict[str, str] = own_aliases | written
     return aliases
 
 
@@ -280,7 +280,7 @@ def shard_names(index: Path) -> list[str]:
     """Return the names of the files that an index says its tensors are in, sorted.
 
     Raises:
-        CheckpointError: The index is unreadable, or a name is no plain one of a safetensors file.
+        CheckpointError: The index is unreadable, or a name is not a plain file name.
     """
     names = sorted(set(_weight_map(index).values()))
     for name in names:
@@ -302,7 +302,7 @@ def _shard_path(index: Path, name: str) -> Path:
     path = index.parent / name
     if not path.is_file():
         raise CheckpointError(
-            f"cannot read the index {str(index)!r}: its shard {name!r} is not beside it. "
+            f"cannot read the index {str(index)!r}: its shard {name!r} is not in its folder. "
             "Download all shards into one folder."
         )
     return path

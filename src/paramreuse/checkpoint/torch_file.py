@@ -125,7 +125,7 @@ def _only_tensors_allowed() -> Iterator[None]:
 
 
 def _check_archive(path: Path) -> None:
-    """Check what torch does not: each part against its checksum, and that it is no program."""
+    """Check what torch does not: each part against its checksum, and that it is not a program."""
     try:
         with zipfile.ZipFile(path) as archive:
             parts = {info.filename.rpartition("/")[2] for info in archive.infolist()}
@@ -165,7 +165,7 @@ def _check_unpacked(path: Path, archive: zipfile.ZipFile) -> None:
         raise CheckpointError(
             f"cannot read {str(path)!r}: its {size} bytes would become {unpacked} bytes, expected "
             "parts that are not compressed, as torch.save writes them. Where you trust the file, "
-            "unpack it and store it with zip -0, else get it from its source again."
+            "unpack it and store it with zip -0, or get it from its source again."
         )
 
 

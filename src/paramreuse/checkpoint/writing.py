@@ -37,14 +37,14 @@ def write_checkpoint(
         ``path``.
 
     Raises:
-        CheckpointError: There is nothing to write, an entry is no plain tensor, metadata is not
+        CheckpointError: There is nothing to write, an entry is not a plain tensor, metadata is not
             text, or the place cannot be written to.
     """
     target = Path(path)
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     tensors = {key: value.detach() for key, value in state.items() if _is_plain(key, value, target)}
     if not tensors:
-        raise CheckpointError(f"cannot write {str(target)!r}: there is no tensor to write")
+        raise CheckpointError(f"cannot write {str(target)!r}: it was given no tensor")
     kept, aliases = _without_ties(tensors)
     text = dict(metadata or {}) | ({ALIASES_KEY: json.dumps(aliases)} if aliases else {})
     text |= {ORDER_KEY: json.dumps(list(kept)), FORMAT_KEY: str(FORMAT)}

@@ -35,7 +35,7 @@ def result(text: str) -> None:
 
 
 def show_json(content: object) -> None:
-    """Write JSON to stdout; what is no finite number becomes null."""
+    """Write JSON to stdout; anything but a finite number becomes null."""
     text = json.dumps(_plain(content), indent=1, ensure_ascii=False)
     sys.stdout.write(plain_json(text) + "\n")
 

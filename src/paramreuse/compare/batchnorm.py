@@ -63,7 +63,7 @@ def scale_and_shift(
         ``scale`` and ``shift``, each of shape ``(C,)``.
 
     Raises:
-        ModelError: A running variance is negative, so it is no variance.
+        ModelError: A running variance is negative, which no variance can be.
     """
     scale = weight / _deviation(var, eps)
     return scale, bias - mean * scale
@@ -116,7 +116,7 @@ def mrv(*, var: Tensor, other_var: Tensor, eps: float) -> float:
 
     Args:
         var: RV of the target, shape ``(C,)``, not negative.
-        other_var: RV of the source, likewise.
+        other_var: RV of the source, shaped alike.
         eps: The target layer's own ``eps``: the swap leaves it in place.
 
     Raises:
@@ -324,7 +324,7 @@ def _matched(target: Weights, source: Weights) -> tuple[_Find, _Find, tuple[Site
     require_sites(match)
 
     def find(key: str) -> Tensor | None:
-        # The weight of a layer that has none in the target is no site, and still takes part.
+        # The weight of a layer that has none in the target is not a site, but still takes part.
         return lent[key] if key in lent else theirs.get(key)
 
     return ours.get, find, match.sites

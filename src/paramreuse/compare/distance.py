@@ -43,7 +43,7 @@ def rmse(a: Tensor, b: Tensor) -> float:
 
     Returns:
         0 exactly where both hold equal values; NaN where a value is NaN or infinite, or where there
-        is no element.
+        is not an element.
 
     Raises:
         SiteMismatchError: The shapes differ, or a tensor is complex, quantised or sparse.
@@ -231,7 +231,7 @@ def _name(weights: Weights, default: str) -> str:
 
 
 def _no_sites(target: Mapping[str, Tensor], match: SiteMatch) -> Iterator[SkippedTensor]:
-    """Yield the tensors of the target that are no sites because of their dtype."""
+    """Yield the tensors of the target that are not sites because of their dtype."""
     named = {item.key for item in match.skipped}
     for key in target:
         dtype = dtype_in(target, key)

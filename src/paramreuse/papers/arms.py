@@ -34,7 +34,7 @@ def biased_pspnet_arm(evidence: Evidence, start: Start) -> Arm:
 
 
 def any_pspnet_arm(evidence: Evidence, start: Start) -> Arm:
-    """Return the arm of the PSPNet whose backbone has no biases, or of the other, likewise.
+    """Return the arm of the PSPNet whose backbone has no biases, or of the other.
 
     Raises:
         NotMeasuredError: Neither has run.

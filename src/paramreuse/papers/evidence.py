@@ -14,7 +14,7 @@ Start = Literal["shared", "independent"]
 
 
 class NotMeasuredError(ParamReuseError):
-    """What is asked for was not measured, or not by one arm alone; the message says what."""
+    """What a rule needs was not measured, or by several arms; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +159,10 @@ class Evidence:
 
 
 def _only(arms: Iterable[Arm]) -> Arm | None:
-    found = list(arms)
-    if len(found) > 1:
+    listed = list(arms)
+    if len(listed) > 1:
         raise NotMeasuredError(
-            f"the arms {' and '.join(arm.name for arm in found)} have the same network and start: "
+            f"the arms {' and '.join(arm.name for arm in listed)} have the same network and start: "
             "expected one, since nothing says which of them counts"
         )
-    return found[0] if found else None
+    return listed[0] if listed else None

@@ -41,9 +41,9 @@ def _check_images(folder: Path, arms: Sequence[str]) -> None:
     """Refuse arms whose models saw other images under one description, as from another root."""
     known: dict[str, tuple[str, str]] = {}
     for arm in arms:
-        held = read_run(folder / arm)
-        study = lasting(held)
-        used = {model.data for model in held.models.values()}
+        stored = read_run(folder / arm)
+        study = lasting(stored)
+        used = {model.data for model in stored.models.values()}
         with opened_store(folder / arm) as store:
             digests = {name: store.fact(f"images/{name}") for name in sorted(used)}
         for name, digest in digests.items():
@@ -93,8 +93,8 @@ def _start(findings: Findings) -> Start:
     study, first = findings.study, findings.study.sources[0]
     models = [study.models[name] for name in (TARGET, first)]
     if any(model.checkpoint is not None for model in models):
-        found = findings.lineage(first)
-        return "shared" if found and found.lineage == "shared" else "independent"
+        lineage = findings.lineage(first)
+        return "shared" if lineage and lineage.lineage == "shared" else "independent"
     return "shared" if {model.init for model in models} == {"shared"} else "independent"
 
 
@@ -134,10 +134,10 @@ def _kept(folder: Path, attempts: Sequence[Attempt]) -> Iterator[tuple[str, Path
 
 def _pair(first: str, ours: Path, second: str, theirs: Path) -> Iterator[PairDistance]:
     try:
-        found = compare_models(read_checkpoint(ours), read_checkpoint(theirs))
+        comparison = compare_models(read_checkpoint(ours), read_checkpoint(theirs))
     except (CheckpointError, SiteMismatchError):
         return  # What cannot be compared is missing from the figure, which says so.
-    for row in found.rows:
+    for row in comparison.rows:
         site = row.site
         if site.family in ("conv", "norm"):
             yield PairDistance(

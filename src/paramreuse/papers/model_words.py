@@ -42,8 +42,8 @@ def model_words(arm: Arm) -> dict[str, str]:
 
 
 def _repeated(words: Mapping[str, str]) -> list[str]:
-    held = list(words.values())
-    return [name for name, said in words.items() if held.count(said) > 1]
+    all_words = list(words.values())
+    return [name for name, said in words.items() if all_words.count(said) > 1]
 
 
 def transfer_model(strategy: str, source: str, num_subjects: int) -> str:

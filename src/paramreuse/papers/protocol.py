@@ -87,10 +87,10 @@ def report_arms(folder: Path) -> Path:
     Raises:
         StudyError: The folder holds no arms, or cannot be written.
     """
-    held = held_arms(folder)
-    if are_the_papers(held.arms):
-        return write_protocol(_evidence(folder, held), folder)
-    return write_comparison(folder, list(held.arms), name=held.name)
+    stored = held_arms(folder)
+    if are_the_papers(stored.arms):
+        return write_protocol(_evidence(folder, stored), folder)
+    return write_comparison(folder, list(stored.arms), name=stored.name)
 
 
 def arms_outcome(folder: Path) -> dict[str, Any]:
@@ -99,10 +99,10 @@ def arms_outcome(folder: Path) -> dict[str, Any]:
     Raises:
         StudyError: The folder holds no arms.
     """
-    held = held_arms(folder)
-    if are_the_papers(held.arms):
-        return protocol_outcome(_evidence(folder, held), folder)
-    return comparison_outcome(folder, list(held.arms))
+    stored = held_arms(folder)
+    if are_the_papers(stored.arms):
+        return protocol_outcome(_evidence(folder, stored), folder)
+    return comparison_outcome(folder, list(stored.arms))
 
 
 def are_the_papers(studies: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -118,5 +118,5 @@ def are_the_papers(studies: Mapping[str, Mapping[str, Any]]) -> bool:
     )
 
 
-def _evidence(folder: Path, held: HeldArms) -> Evidence:
-    return gather(folder / ARMS, list(held.arms), name=held.name, profile=held.profile)
+def _evidence(folder: Path, stored: HeldArms) -> Evidence:
+    return gather(folder / ARMS, list(stored.arms), name=stored.name, profile=stored.profile)

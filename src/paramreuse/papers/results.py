@@ -41,16 +41,16 @@ def write_protocol(evidence: Evidence, folder: Path) -> Path:
 
 def _provenance(evidence: Evidence, folder: Path) -> dict[str, str]:
     """Say how the results came about; versions and data are those of the first arm."""
-    held: dict[str, str] = {}
+    told: dict[str, str] = {}
     seconds = 0.0
     for arm in evidence.arms:
         study = read_run(folder / "arms" / arm.name)
         with opened_store(folder / "arms" / arm.name) as store:
             versions: Mapping[str, str] = store.fact("provenance") or {}
             seconds += sum(stage.seconds for stage in store.read(FinishedStage))
-        if not held:
-            held = {**versions, "seed": str(study.seed)} | _images(study)
-    return held | {"computing time": f"{seconds / 60:.0f} min, all arms, one after the other"}
+        if not told:
+            told = {**versions, "seed": str(study.seed)} | _images(study)
+    return told | {"computing time": f"{seconds / 60:.0f} min, all arms, one after the other"}
 
 
 def _images(study: Study) -> dict[str, str]:

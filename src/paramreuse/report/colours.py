@@ -1,4 +1,4 @@
-"""Colours that colour-blind readers tell apart.
+"""Colours that colour-blind readers can distinguish.
 
 Source: Okabe and Ito (2008), "Color Universal Design".
 """

@@ -28,7 +28,7 @@ def sweep_curve(
 
     Returns:
         Columns ``position label family layer path class baseline score drop drop_low drop_high``,
-        front to back; ``position`` is the layer number where all layers are of one family, else the
+        front to back; ``position`` is the layer number if all layers are of one family, else the
         place in the network, and ``label`` says which layer that is. Empty when no single swap of
         the kind was swept.
     """

@@ -69,12 +69,12 @@ def plot_sweep(
         )
     axes = ax if ax is not None else _new_axes()
     styles = class_styles(sweep.classes, sweep.foreground)
-    for name, held in curve.groupby("class", sort=False):
+    for name, of_class in curve.groupby("class", sort=False):
         colour, dashes, width = styles[str(name)]
-        axes.axhline(held["baseline"].iloc[0], color=colour, lw=0.8, ls=(0, (5, 4)), alpha=0.7)
+        axes.axhline(of_class["baseline"].iloc[0], color=colour, lw=0.8, ls=(0, (5, 4)), alpha=0.7)
         axes.plot(
-            held["position"],
-            held["score"],
+            of_class["position"],
+            of_class["score"],
             color=colour,
             ls=dashes,
             lw=width,
@@ -140,9 +140,9 @@ def plot_distance(
     """
     axes = ax if ax is not None else _new_axes()
     table = frame.frame() if isinstance(frame, Comparison) else frame
-    held = table[table["kind"] == kind]
-    names = held["source"] if "source" in held else np.full(len(held), "")
-    for index, (name, lines) in enumerate(held.groupby(np.asarray(names), sort=False)):
+    of_kind = table[table["kind"] == kind]
+    names = of_kind["source"] if "source" in of_kind else np.full(len(of_kind), "")
+    for index, (name, lines) in enumerate(of_kind.groupby(np.asarray(names), sort=False)):
         axes.plot(lines["layer"], lines[measure], marker="o", ms=3, label=name, **_style(index))
     if measure == "relative_rmse":
         axes.axhline(1, color=GREY, lw=1, ls="--")
@@ -152,7 +152,7 @@ def plot_distance(
         axes.set_ylim(bottom=0)
     axes.set(xlabel="layer", ylabel=measure.replace("_", " ").replace("rmse", "RMSE"), title=kind)
     _whole_ticks(axes)
-    if "source" in held:
+    if "source" in of_kind:
         axes.legend(fontsize="small", frameon=False)
     return axes
 
@@ -281,10 +281,10 @@ def plot_transfer(frame: Table, ax: "Axes | None" = None) -> "Axes":
     for index, size in enumerate(sizes):
         nudge = 0.18 * (index - (len(sizes) - 1) / 2)
         colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
-        held = [row for row in rows if int(row["num_subjects"]) == size]
-        spots = [starts.index(_start_of(row)) + nudge for row in held]
-        axes.plot(spots, [row["mean"] for row in held], "o", ms=3, alpha=0.45, color=colour)
-        for row in summarise_transfer(held):
+        of_size = [row for row in rows if int(row["num_subjects"]) == size]
+        spots = [starts.index(_start_of(row)) + nudge for row in of_size]
+        axes.plot(spots, [row["mean"] for row in of_size], "o", ms=3, alpha=0.45, color=colour)
+        for row in summarise_transfer(of_size):
             x, mean = starts.index(_start_of(row)) + nudge, float(str(row["mean"]))
             ends = [float(str(row[name])) for name in ("mean_low", "mean_high")]
             axes.plot([x, x], ends, color=colour, lw=1.6)

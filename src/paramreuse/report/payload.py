@@ -187,8 +187,8 @@ def _sweep(source: SourceReport, sweep: Sweep, site_index: Mapping[str, int]) ->
     }
 
 
-def _histogram(held: Histogram) -> dict[str, object]:
+def _histogram(histogram: Histogram) -> dict[str, object]:
     return {
-        name: [short(float(v)) for v in getattr(held, name)]
+        name: [short(float(v)) for v in getattr(histogram, name)]
         for name in ("edges", "target", "source")
     }

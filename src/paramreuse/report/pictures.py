@@ -40,9 +40,9 @@ def _painted(image: NDArray[Any], classes: NDArray[Any] | None) -> NDArray[np.ui
     grey = np.clip((grey - low) / max(high - low, 1e-12), 0, 1)
     painted = np.repeat(grey[..., None], 3, axis=2)
     if classes is not None:
-        held = np.asarray(classes)[::step, ::step]
-        for index in np.unique(held[held > 0]):
-            where = held == index
+        numbers = np.asarray(classes)[::step, ::step]
+        for index in np.unique(numbers[numbers > 0]):
+            where = numbers == index
             colour = _rgb(CLASS_COLOURS[(int(index) - 1) % len(CLASS_COLOURS)])
             painted[where] = (1 - _OPACITY) * painted[where] + _OPACITY * colour
     return np.round(255 * painted).astype(np.uint8)

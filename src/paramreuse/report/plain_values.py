@@ -38,9 +38,9 @@ def table(rows: Iterable[Row], columns: Sequence[str] = ()) -> dict[str, object]
         rows: Rows by column name; those that lack a column get None there.
         columns: Columns to take; left out, all of them in order of appearance.
     """
-    held = list(rows)
-    names = list(columns) or list(dict.fromkeys(str(name) for row in held for name in row))
-    return {"columns": names, "rows": [[_cell(row.get(name)) for name in names] for row in held]}
+    listed = list(rows)
+    names = list(columns) or list(dict.fromkeys(str(name) for row in listed for name in row))
+    return {"columns": names, "rows": [[_cell(row.get(name)) for name in names] for row in listed]}
 
 
 def _cell(value: object) -> object:

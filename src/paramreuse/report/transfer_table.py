@@ -54,16 +54,16 @@ def summarise_transfer(
     names = transfer_classes(rows, classes)
     epochs = sorted({str(n) for row in rows for n in row if str(n).startswith("epochs_to")})
     summaries: list[dict[str, object]] = []
-    for group, held in groups.items():
+    for group, trainings in groups.items():
         summary: dict[str, object] = dict(zip(_GROUP, group, strict=True))
-        summary["seeds"] = len(held)
+        summary["seeds"] = len(trainings)
         for name in names:
-            summary[name] = _mean(_numbers(held, name))
-        means = _numbers(held, "mean")
+            summary[name] = _mean(_numbers(trainings, name))
+        means = _numbers(trainings, "mean")
         summary["mean"] = _mean(means)
         summary["mean_low"], summary["mean_high"] = student_interval(means, confidence)
         for name in epochs:
-            reached = _numbers(held, name)
+            reached = _numbers(trainings, name)
             summary[name] = _mean(reached)
             summary[f"{name}_reached"] = len(reached)
         summaries.append(summary)

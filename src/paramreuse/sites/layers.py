@@ -98,18 +98,18 @@ def kinds_of_torch_layer(layer: nn.Module) -> Mapping[Kind, str]:
         return _KERNEL_ATTRIBUTES
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         return {Kind.W: "weight"}
-    held = own_tensors(layer)
-    if isinstance(layer, _NORM_CLASSES) or _looks_like_norm(layer, held):
+    tensors = own_tensors(layer)
+    if isinstance(layer, _NORM_CLASSES) or _looks_like_norm(layer, tensors):
         return _NORM_ATTRIBUTES
-    weight = held.get("weight")
+    weight = tensors.get("weight")
     return _KERNEL_ATTRIBUTES if weight is not None and weight.ndim >= 2 else {}
 
 
-def _looks_like_norm(layer: nn.Module, held: Mapping[str, Tensor]) -> bool:
-    if {"running_mean", "running_var"} <= held.keys():
+def _looks_like_norm(layer: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
+    if {"running_mean", "running_var"} <= tensors.keys():
         return True
     named_norm = "norm" in type(layer).__name__.lower()
-    return named_norm and "weight" in held and held["weight"].ndim == 1
+    return named_norm and "weight" in tensors and tensors["weight"].ndim == 1
 
 
 def _family_of(layer: nn.Module, kinds: Mapping[Kind, str]) -> str:
@@ -178,56 +178,58 @@ def layers_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[LayerTe
         shapes: Shape by key, of the floating-point tensors, in the order of the state dict.
 
     Yields:
-        Layers in order of their first key. A transposed convolution is told by its bias (as long
+        Layers in order of their first key. A transposed convolution is known by its bias (as long
         as the second dimension of the weight, not as the first) or by a path that says so.
     """
     grouped: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, shape in shapes.items():
         path, _, attribute = key.rpartition(".")
         grouped.setdefault(path, {})[attribute] = shape
-    for path, held in grouped.items():
-        kinds = _kinds_of_names(path, held)
+    for path, shapes_in in grouped.items():
+        kinds = _kinds_of_names(path, shapes_in)
         if kinds:
-            yield LayerTensors(path, _family_of_names(path, held, kinds), kinds)
+            yield LayerTensors(path, _family_of_names(path, shapes_in, kinds), kinds)
         claimed = {name for _, name in kinds}
-        for name in held:
+        for name in shapes_in:
             if name not in claimed:
                 yield LayerTensors(path, "other", ((_bare_kind(name), name),))
 
 
-def _kinds_of_names(path: str, held: Mapping[str, tuple[int, ...]]) -> tuple[tuple[Kind, str], ...]:
-    if "in_proj_weight" in held:
+def _kinds_of_names(
+    path: str, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[tuple[Kind, str], ...]:
+    if "in_proj_weight" in shapes:
         roles = {Kind.W: "in_proj_weight", Kind.B: "in_proj_bias"}
-    elif _is_activation(path, held):
+    elif _is_activation(path, shapes):
         return ()
-    elif "running_mean" in held or len(held.get("weight", ())) == 1:
+    elif "running_mean" in shapes or len(shapes.get("weight", ())) == 1:
         roles = _NORM_ATTRIBUTES
-    elif "weight" in held:
+    elif "weight" in shapes:
         roles = _KERNEL_ATTRIBUTES
     else:
         return ()
-    return tuple((kind, roles[kind]) for kind in Kind if roles.get(kind) in held)
+    return tuple((kind, roles[kind]) for kind in Kind if roles.get(kind) in shapes)
 
 
-def _is_activation(path: str, held: Mapping[str, tuple[int, ...]]) -> bool:
+def _is_activation(path: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Tell the slopes of a PReLU, commonly one for all channels, from the weight of a norm."""
     last = path.rpartition(".")[2].lower()
-    return held.keys() == {"weight"} and (
-        held["weight"] == (1,) or "relu" in last or last.startswith("act")
+    return shapes.keys() == {"weight"} and (
+        shapes["weight"] == (1,) or "relu" in last or last.startswith("act")
     )
 
 
 def _family_of_names(
-    path: str, held: Mapping[str, tuple[int, ...]], kinds: tuple[tuple[Kind, str], ...]
+    path: str, shapes: Mapping[str, tuple[int, ...]], kinds: tuple[tuple[Kind, str], ...]
 ) -> str:
     if kinds[0][0] not in (Kind.W, Kind.B):
         return "norm"
-    weight = held.get("weight", held.get("in_proj_weight", ()))
+    weight = shapes.get("weight", shapes.get("in_proj_weight", ()))
     if len(weight) == 2:
         last = path.rpartition(".")[2].lower()
-        embeds = "bias" not in held and ("emb" in last or last in {"wte", "wpe"})
+        embeds = "bias" not in shapes and ("emb" in last or last in {"wte", "wpe"})
         return "embedding" if embeds else "linear"
-    bias = held.get("bias")
+    bias = shapes.get("bias")
     by_bias = bias is not None and weight[0] != bias[0] == weight[1]
     by_name = any(word in path.lower() for word in ("transp", "deconv", "upconv"))
     return "conv_transpose" if by_bias or (by_name and bias is None) else "conv"

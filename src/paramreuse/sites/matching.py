@@ -140,8 +140,8 @@ def sites_of(
     """List every site of a network, front to back.
 
     Args:
-        target: Model, state dict or checkpoint path. Without a model the layers are told from keys
-            and shapes.
+        target: Model, state dict or checkpoint path. Without a model the layers are inferred from
+            keys and shapes.
         example_input: One batch for the network. With it layers are numbered in the order in which
             they are executed, without it in the order in which they were registered. A layer that
             the example does not reach (a head used in training only) is not the output layer.

@@ -1,4 +1,4 @@
-"""Swaps: sets of sites to fill from a source, and controls that fill them with nothing of worth.
+"""Swaps: sets of sites to fill from a source, and controls without learned information.
 
 A swap that costs nothing proves little (Zhang, Bengio and Singer, JMLR 2022, arXiv 1902.01996), so
 each can be repeated with a random re-initialisation of the layer or with the source's own values
@@ -31,7 +31,7 @@ class Swap:
     """A set of sites that are filled together.
 
     Attributes:
-        name: ``W 6`` for one site, else what the set is: ``B+RM 6``, ``layer 6``, ``prefix 6``.
+        name: ``W 6`` for one site, otherwise the set: ``B+RM 6``, ``layer 6``, ``prefix 6``.
         sites: The sites, front to back.
         anchor: Site that gives the swap its place in a table: layer, family and path.
     """
@@ -225,7 +225,7 @@ def reinitialised(layer: nn.Module, attribute: str, *, seed: int) -> Tensor:
         seed: Seed of the draw; the global random state is the same afterwards.
 
     Returns:
-        Tensor of the attribute's shape, on the CPU. A layer that cannot draw anew (it has no
+        Tensor of the attribute's shape, on the CPU. A layer that cannot draw again (it has no
         ``reset_parameters``) gets 0 or 1 for what a normalisation holds, as PyTorch's layers
         start, and else normally distributed values with the mean and deviation of its own.
     """
@@ -353,8 +353,8 @@ def replacements_for(
 def is_identical(swap: Swap, tensors: Mapping[str, Tensor], target: nn.Module) -> bool:
     """Tell whether a swap would put in exactly what the target already holds."""
     for site in swap.sites:
-        held = getattr(target.get_submodule(site.path), site.attribute)
-        if not torch.equal(held.detach(), tensors[site.key]):
+        own = getattr(target.get_submodule(site.path), site.attribute)
+        if not torch.equal(own.detach(), tensors[site.key]):
             return False
     return True
 

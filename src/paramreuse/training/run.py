@@ -67,7 +67,7 @@ def train_model(
 
     Args:
         model: Where training starts; takes ``(N, C, H, W)`` and returns ``(N, K, H, W)``.
-        train: A ``PreparedSet``, whose batches are shuffled and augmented anew in every epoch; an
+        train: A ``PreparedSet``, whose batches are shuffled and augmented again in every epoch; an
             auto-encoder also takes its unlabelled slices. Or re-iterable batches ``(inputs, labels,
             subjects)`` with a length, which are taken as they come.
         validation: Likewise, in order; subjects are scored one by one.

@@ -258,7 +258,7 @@ def require_tracker(name: str | None) -> None:
 def open_tracker(name: str | None, folder: Path, *, run: str) -> Iterator[Tracker]:
     """Open a run of a tracker, and close it afterwards.
 
-    A study's run folder is one run for TensorBoard, MLflow and W&B, whenever it is gone on with;
+    A study's run folder is one run for TensorBoard, MLflow and W&B, however often it is resumed;
     ``csv`` begins a new ``version_N`` each time. Where runs are kept is said as each of them wants
     it (``MLFLOW_TRACKING_URI``, ``WANDB_MODE=offline``, ...); files go to ``folder/logs``.
 

@@ -99,7 +99,7 @@ def _sweep_rows(arm: Arm, kinds: Collection[str]) -> list[Row]:
     absent = sorted(set(kinds) - {s.kind for s in sweep.swaps if s.name in singles})
     if absent:
         raise NotMeasuredError(f"the arm {arm.name!r} has no single swap of {', '.join(absent)}")
-    held = replace(sweep, swaps=tuple(s for s in sweep.swaps if s.name in singles))
+    singly = replace(sweep, swaps=tuple(s for s in sweep.swaps if s.name in singles))
     foreground = dict(zip(sweep.classes, sweep.foreground, strict=True))
     return [
         _head(arm)
@@ -115,7 +115,7 @@ def _sweep_rows(arm: Arm, kinds: Collection[str]) -> list[Row]:
             "drop_low": row["drop_low"],
             "drop_high": row["drop_high"],
         }
-        for row in held.rows(confidence=arm.confidence)
+        for row in singly.rows(confidence=arm.confidence)
     ]
 
 
@@ -132,7 +132,7 @@ def _batchnorm_rows(arm: Arm) -> list[Row]:
 
 
 def _number(value: float | None) -> float:
-    """Return a stored number: the store holds no NaN, it gives None instead."""
+    """Return a stored number: the store cannot hold NaN and gives None instead."""
     return float("nan") if value is None else float(value)
 
 
@@ -146,20 +146,20 @@ def _pair_rows(arm: Arm, names: Sequence[str], kinds: Collection[str]) -> list[R
     for first, second in combinations(names, 2):
         label = f"{letter_of(first)} - {letter_of(second)}"
         told = (f"{letter_of(first)} {words[first]}", f"{letter_of(second)} {words[second]}")
-        found = _between(arm, first, second, kinds)
-        rows += [_pair_row(arm, (first, second), told, label, pair) for pair in found]
+        between = _between(arm, first, second, kinds)
+        rows += [_pair_row(arm, (first, second), told, label, pair) for pair in between]
     return rows
 
 
 def _between(arm: Arm, first: str, second: str, kinds: Collection[str]) -> list[PairDistance]:
-    held = [d for d in arm.distances if {d.first, d.second} == {first, second}]
-    found = [pair for pair in held if pair.kind in kinds]
-    if not found:
+    distances = [d for d in arm.distances if {d.first, d.second} == {first, second}]
+    of_kinds = [pair for pair in distances if pair.kind in kinds]
+    if not of_kinds:
         raise NotMeasuredError(
             f"the arm {arm.name!r} has no distance in {', '.join(kinds)} between {first!r} and "
             f"{second!r}"
         )
-    return found
+    return of_kinds
 
 
 def _pair_row(
@@ -201,8 +201,8 @@ def _reuse_rows(arm: Arm, source: str, strategies: Sequence[str]) -> list[Row]:
             names = (transfer_model(*model), transfer_model(*ideal))
             words = (transfer_words(arm, *model[:2]), target)
             sign = transfer_sign(strategy, num_subjects)
-            found = _between(arm, *names, _ALL_KINDS)
-            rows += [_pair_row(arm, names, words, sign, pair) for pair in found]
+            between = _between(arm, *names, _ALL_KINDS)
+            rows += [_pair_row(arm, names, words, sign, pair) for pair in between]
     if not rows:
         raise NotMeasuredError(f"the arm {arm.name!r} has trained no model that reuses {source}")
     return rows

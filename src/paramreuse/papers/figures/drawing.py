@@ -52,7 +52,7 @@ def redraw(path: str | PathLike[str]) -> "Figure":
         path: E.g. ``figures/figure-03.csv``.
 
     Raises:
-        StudyError: The file cannot be read, or is no table of a figure.
+        StudyError: The file cannot be read, or is not the table of a figure.
         MissingExtraError: matplotlib is not installed.
     """
     return draw(read_frame(path))
@@ -62,10 +62,10 @@ def draw(frame: Table) -> "Figure":
     """Draw one of the papers' figures.
 
     Args:
-        frame: Its table, as ``papers.figure_data.figure_frames`` makes it.
+        frame: Its table, as ``papers.figures.data.figure_frames`` makes it.
 
     Raises:
-        StudyError: The table says of no figure of the papers that it is it.
+        StudyError: The table does not name one of the papers' figures.
         MissingExtraError: matplotlib is not installed.
     """
     number = number_of(frame)
@@ -81,10 +81,10 @@ def _draw_sweep(frame: Table, kinds: Sequence[str]) -> "Figure":
     figure, panels = _panels(len(kinds), label="Dice", share_y=True)
     for axes, kind in zip(panels, kinds, strict=True):
         of_kind = shown[shown["kind"] == kind]
-        for index, (name, held) in enumerate(of_kind.groupby("class", sort=False)):
+        for index, (name, of_class) in enumerate(of_kind.groupby("class", sort=False)):
             colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
-            _curve(axes, held, "dice", str(name), index)
-            baseline, base = held["baseline"].iloc[0], _literal(f"{name}, baseline")
+            _curve(axes, of_class, "dice", str(name), index)
+            baseline, base = of_class["baseline"].iloc[0], _literal(f"{name}, baseline")
             axes.axhline(baseline, color=colour, lw=1.1, ls=(0, (5, 3)), label=base)
         axes.set(title=_KINDS[kind], xlabel="layer", ylim=(-0.03, 1.03))
         _layer_ticks(axes, of_kind["layer"])
@@ -104,9 +104,9 @@ def _draw_batchnorm(frame: Table) -> "Figure":
     """Draw the shifts, the shifts without the first layer, and the scales."""
     figure, panels = _panels(3)
     for axes, (title, first_layer, names) in zip(panels, _NORM_PANELS, strict=True):
-        held = frame[frame["layer"] >= first_layer]
+        layers = frame[frame["layer"] >= first_layer]
         for name in names:
-            _curve(axes, held[held["quantity"] == name], "value", name, _QUANTITIES.index(name))
+            _curve(axes, layers[layers["quantity"] == name], "value", name, _QUANTITIES.index(name))
         axes.set(title=title, xlabel="layer", ylabel=title.split(",")[0])
         _layer_ticks(axes, frame["layer"])
     _cut_off(panels[2], frame)
@@ -154,8 +154,8 @@ def _draw_distances(frame: Table, kinds: Sequence[str], key: str) -> "Figure":
     figure, panels = _panels(len(kinds), label="RMSE")
     for axes, kind in zip(panels, kinds, strict=True):
         of_kind = shown[shown["kind"] == kind]
-        for label, held in of_kind.groupby("label", sort=False):
-            _curve(axes, held, "rmse", str(label), labels.index(label))
+        for label, curve in of_kind.groupby("label", sort=False):
+            _curve(axes, curve, "rmse", str(label), labels.index(label))
         axes.set(title=_KINDS[kind], xlabel="layer")
         axes.set_ylim(bottom=0)
         if of_kind.empty:
@@ -185,10 +185,10 @@ def _reuse_key(frame: Table) -> str:
     return f"{told}\nthen the number of subjects;  RMSE to {frame['second_words'].iloc[0]}"
 
 
-def _curve(axes: "Axes", held: Table, column: str, label: str, index: int) -> None:
+def _curve(axes: "Axes", points: Table, column: str, label: str, index: int) -> None:
     axes.plot(
-        held["layer"],
-        held[column].where(np.isfinite(held[column])),
+        points["layer"],
+        points[column].where(np.isfinite(points[column])),
         color=CLASS_COLOURS[index % len(CLASS_COLOURS)],
         marker=_MARKERS[index % len(_MARKERS)],
         ls=_DASHES[index // len(CLASS_COLOURS) % len(_DASHES)],

@@ -56,24 +56,24 @@ def _leave_out_what_is_not_drawn(root: Element) -> None:
 
 def _shorten(element: Element) -> None:
     """Say in few letters where an element is, and in attributes what it looks like."""
-    held = element.attrib
+    attributes = element.attrib
     element.text = element.tail = None
-    for part in filter(str.strip, held.pop("style", "").split(";")):
+    for part in filter(str.strip, attributes.pop("style", "").split(";")):
         key, value = part.split(":", 1)
-        held[key.strip()] = value.strip()
-    if "d" in held:
-        held["d"] = re.sub(r"\s*([MLQCz])\s*", r"\1", _rounded(held["d"]))
-    for key in {"x", "y"} & set(held):
-        held[key] = _rounded(held[key])
-    if "transform" in held:
-        places = re.sub(r"translate\([^)]*\)", lambda m: _rounded(m[0]), held["transform"])
-        held["transform"] = places
+        attributes[key.strip()] = value.strip()
+    if "d" in attributes:
+        attributes["d"] = re.sub(r"\s*([MLQCz])\s*", r"\1", _rounded(attributes["d"]))
+    for key in {"x", "y"} & set(attributes):
+        attributes[key] = _rounded(attributes[key])
+    if "transform" in attributes:
+        places = re.sub(r"translate\([^)]*\)", lambda m: _rounded(m[0]), attributes["transform"])
+        attributes["transform"] = places
         moved = _MOVED.fullmatch(places)
-        if moved and element.tag == f"{{{_SVG}}}use" and "x" not in held:
-            held["x"] = moved[1]
-            del held["transform"]
-    if _XLINK in held:
-        held["href"] = held.pop(_XLINK)
+        if moved and element.tag == f"{{{_SVG}}}use" and "x" not in attributes:
+            attributes["x"] = moved[1]
+            del attributes["transform"]
+    if _XLINK in attributes:
+        attributes["href"] = attributes.pop(_XLINK)
 
 
 def _rounded(text: str) -> str:
@@ -86,8 +86,8 @@ def _rename(root: Element, name: str) -> None:
     short: dict[str, str] = {}
     for element in root.iter():
         for key, value in element.attrib.items():
-            found = [value[1:]] if key == "href" else _NAMED.findall(value)
-            for old in found:
+            names = [value[1:]] if key == "href" else _NAMED.findall(value)
+            for old in names:
                 new = short.setdefault(old, f"{name}-{len(short)}")
                 element.set(key, value.replace(f"#{old}", f"#{new}"))
     for element in root.iter():
@@ -101,7 +101,7 @@ def _flatten(element: Element, markers: dict[frozenset[tuple[str, str]], str]) -
 
     Args:
         element: Where.
-        markers: Names of the markers that are there already, by what they look like.
+        markers: Names of the markers made so far, by what they look like.
     """
     for child in element:
         _flatten(child, markers)

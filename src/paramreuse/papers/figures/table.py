@@ -64,13 +64,13 @@ def number_of(frame: Table) -> int:
         StudyError: The table says of no figure of the papers that it is it.
     """
     name = str(frame["figure"].iloc[0]) if "figure" in frame and len(frame) else ""
-    found = re.fullmatch(r"figure-(\d{2})(-independent)?", name)
-    if found is None or int(found[1]) not in _TITLES:
+    named = re.fullmatch(r"figure-(\d{2})(-independent)?", name)
+    if named is None or int(named[1]) not in _TITLES:
         raise StudyError(
             f"cannot draw a table whose figure is {name!r}: expected figure-03 to figure-14 in a "
             "column 'figure'"
         )
-    return int(found[1])
+    return int(named[1])
 
 
 def read_frame(path: str | PathLike[str]) -> Table:
@@ -80,7 +80,7 @@ def read_frame(path: str | PathLike[str]) -> Table:
         path: CSV file beside a figure.
 
     Raises:
-        StudyError: It cannot be read, or is no table of a figure.
+        StudyError: It cannot be read, or is not the table of a figure.
     """
     import pandas as pd
 

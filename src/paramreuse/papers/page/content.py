@@ -69,7 +69,7 @@ class ResultsContent:
 
     Attributes:
         title: Its heading.
-        provenance: How the results came about, by what is told.
+        provenance: How the results came about, by name.
         sections: Its parts, in their order.
         missing: Why a figure or table is not there, by its name.
     """
@@ -97,9 +97,9 @@ def shown_table(
         hidden: Columns that only the file holds.
         is_folded: Whether it opens on demand where that is possible.
     """
-    held = list(rows)
-    columns = tuple(str(name) for name in (held[0] if held else ()) if name not in hidden)
-    cells = tuple(tuple(shown_value(row[name]) for name in columns) for row in held)
+    listed = list(rows)
+    columns = tuple(str(name) for name in (listed[0] if listed else ()) if name not in hidden)
+    cells = tuple(tuple(shown_value(row[name]) for name in columns) for row in listed)
     heads = tuple(name.replace("_", " ") for name in columns)
     return ShownTable(title, heads, cells, csv, is_folded)
 

@@ -100,7 +100,7 @@ def write_results(
         claim_rows: The claims table, one row per claim: ``claim statement rule``, then the outcome
             under each condition.
         claim_number_rows: The numbers behind it, one row per claim and condition.
-        provenance: How the results came about, by what is told, e.g. command, seed and versions.
+        provenance: How the results came about, by name, e.g. command, seed and versions.
 
     Returns:
         Path of ``results.html``.
@@ -139,7 +139,7 @@ def write_results(
 
 
 def _write(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write the files, and take away those of before that are no more."""
+    """Write the files, and remove those of an earlier run that it does not replace."""
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     before = [folder / "tables" / f"{name}.csv" for name in _TITLES]
@@ -165,7 +165,7 @@ def _own_frames(
         "rules": [{"claim": row["claim"], "rule": row["rule"]} for row in claim_rows],
         "claim-numbers": [dict(row) for row in claim_number_rows],
     }
-    return {name: pd.DataFrame(held) for name, held in rows.items() if held}
+    return {name: pd.DataFrame(table) for name, table in rows.items() if table}
 
 
 def _arm_row(arm: Arm) -> dict[str, object]:

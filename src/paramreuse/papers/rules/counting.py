@@ -34,7 +34,7 @@ def possible_words(
         hold the same values the word is ``reusable``.
 
     Raises:
-        NotMeasuredError: The control is asked for and was not swept.
+        NotMeasuredError: The control is needed and was not swept.
     """
     with_control = condition.variant is Variant.CONTROL
     if with_control and _SHUFFLED not in sweep.replacements:
@@ -74,13 +74,13 @@ def _may_pass(drop: MeanDrop, tolerance: float) -> frozenset[bool]:
 
 def _words(passes: Sequence[frozenset[bool]]) -> frozenset[Word]:
     source, *controls = passes
-    found = {Word.NOT_REUSABLE} if False in source else set()
+    words = {Word.NOT_REUSABLE} if False in source else set()
     if True in source:
         control_may_pass = any(True in control for control in controls)
         control_may_fail = all(False in control for control in controls)
-        found |= {Word.INDIFFERENT} if control_may_pass else set()
-        found |= {Word.REUSABLE} if control_may_fail else set()
-    return frozenset(found)
+        words |= {Word.INDIFFERENT} if control_may_pass else set()
+        words |= {Word.REUSABLE} if control_may_fail else set()
+    return frozenset(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def count_reusable(arm: Arm, sweep: Sweep, swaps: Sequence[Swap], condition: Con
     """Count the reusable ones among some swaps of a sweep, at least one.
 
     Raises:
-        NotMeasuredError: The control is asked for and was not swept.
+        NotMeasuredError: The control is needed and was not swept.
     """
     words = possible_words(arm, sweep, swaps, condition)
     sure = sum(possible == {Word.REUSABLE} for possible in words)

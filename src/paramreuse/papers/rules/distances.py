@@ -9,7 +9,7 @@ from paramreuse.papers.rules.condition import Condition, Variant
 from paramreuse.papers.rules.estimate import Estimate, estimate_mean
 
 NEARER = 0.05
-"""Difference from which on a source counts as nearer: half an epoch of training more or less moves
+"""Smallest difference for a source to count as nearer: half an epoch of training more or less moves
 kernels by as much, so that less says when the training stopped and not what it was of."""
 
 
@@ -30,12 +30,12 @@ def kernel_distances(arm: Arm, source: str, condition: Condition) -> dict[int, f
         NotMeasuredError: There is none.
     """
     relative = condition.variant is Variant.RELATIVE
-    found = {
+    distances = {
         pair.layer: pair.relative_rmse if relative else pair.rmse
         for pair in arm.distances
         if {pair.first, pair.second} == {TARGET, source} and pair.kind == "W" and not pair.is_output
     }
-    finite = {layer: value for layer, value in found.items() if isfinite(value)}
+    finite = {layer: value for layer, value in distances.items() if isfinite(value)}
     if not finite:
         raise NotMeasuredError(
             f"the arm {arm.name} has no RMSE between the kernels of {TARGET} and {source}"

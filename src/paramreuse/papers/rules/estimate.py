@@ -20,7 +20,7 @@ FEWEST_SUBJECTS = 6
 there are 2 in 32, which is above the 5 % that the intervals leave."""
 
 SATURATED = 0.9
-"""Mean share of the score from which on nearly everything is lost, and no more can be."""
+"""Mean share of the score at which nearly everything is lost, so that no more can be."""
 
 
 def require_subjects(number: int, what: str) -> None:
@@ -70,7 +70,7 @@ class Estimate:
         return Finding(Outcome.CANNOT_TELL, f"{what} {self}", self._open(what))
 
     def below_zero(self, what: str) -> Finding:
-        """Tell whether the number is below 0, likewise."""
+        """Tell whether the number is below 0, by the same rule."""
         if self.high < -ROUNDING:
             return Finding(Outcome.HOLDS, f"{what} {self}")
         if self.low >= -ROUNDING:
@@ -79,7 +79,7 @@ class Estimate:
 
     def _open(self, what: str) -> str:
         if isnan(self.low):
-            return f"{what}: there is no interval, for want of two values to resample"
+            return f"{what}: no interval: at least two values are needed to resample"
         return f"{what}: the interval holds 0"
 
 
@@ -134,12 +134,12 @@ def loses_more(
     """
     gap = estimate_gap(first, second, confidence=confidence, seed=seed)
     means = [fmean(side[s] for s in first.keys() & second.keys()) for side in (first, second)]
-    found = gap.above_zero(f"share of the score lost, {what}")
-    numbers = f"{found.numbers} ({means[0]:.3f} against {means[1]:.3f})"
+    finding = gap.above_zero(f"share of the score lost, {what}")
+    numbers = f"{finding.numbers} ({means[0]:.3f} against {means[1]:.3f})"
     if min(means) >= SATURATED - ROUNDING:
         reason = f"{what}: both lose nearly all of the score, which cannot rank them"
         return Finding(Outcome.CANNOT_TELL, numbers, reason)
-    return replace(found, numbers=numbers)
+    return replace(finding, numbers=numbers)
 
 
 def estimate_table(table: Array, *, confidence: float) -> Estimate:

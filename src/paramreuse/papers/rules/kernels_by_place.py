@@ -19,7 +19,7 @@ BACKBONE_LAYERS = 20
 """Layers 1 to 20 of PSPNet are its ResNet-18."""
 
 SIGNIFICANCE = 0.05
-"""Largest chance at which so many predicted kernels among the not reusable ones are no accident."""
+"""Largest p at which so many predicted kernels among the not reusable ones are not an accident."""
 
 
 @dataclass(frozen=True, slots=True)

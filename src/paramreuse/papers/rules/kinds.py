@@ -31,7 +31,7 @@ from paramreuse.sweep.intervals import resampled_means
 Array = NDArray[np.float64]
 
 AFFINE_SHARE = 0.9
-"""Share of the RW and RB from which on they are "almost entirely" reusable."""
+"""Smallest share of reusable RW and RB that counts as "almost entirely"."""
 
 _OTHER_KINDS = ("B", "RM", "RV", "RW", "RB")
 _FEWEST_LAYERS = 3
@@ -159,5 +159,7 @@ def _spearman(rows: Array, layers: Array) -> Array:
     ranks -= ranks.mean(axis=1, keepdims=True)
     depth = rankdata(layers) - (len(layers) + 1) / 2
     spread = np.sqrt((ranks**2).sum(axis=1) * (depth**2).sum())
-    found: Array = np.divide(ranks @ depth, spread, out=np.zeros(len(rows)), where=spread > 0)
-    return found
+    correlations: Array = np.divide(
+        ranks @ depth, spread, out=np.zeros(len(rows)), where=spread > 0
+    )
+    return correlations

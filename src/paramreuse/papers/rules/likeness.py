@@ -31,7 +31,9 @@ def likeness_does_not_predict(evidence: Evidence, condition: Condition) -> Findi
         for stranger in strangers
         for relative in relatives
     }
-    medians = ", ".join(f"{name} {median(held.values()):.4g}" for name, held in distances.items())
+    medians = ", ".join(
+        f"{name} {median(by_layer.values()):.4g}" for name, by_layer in distances.items()
+    )
     listed = ", ".join(f"{pair} {gap}" for pair, gap in gaps.items())
     numbers = f"median {rmse_words(condition)} {medians}; relative difference {listed}"
     outcome, reason = _judge(list(gaps.values()))

@@ -100,7 +100,7 @@ class _Lead:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the other beats it, likewise."""
+        """Whether the other beats it, by the same rule."""
         return self.estimate.high < -ROUNDING and max(self.by_seed) < -ROUNDING
 
 

@@ -24,7 +24,7 @@ def only_pspnet_is_reusable(evidence: Evidence, condition: Condition) -> Finding
     """C1: at least half of PSPNet's kernels are reusable, fewer of UNet's."""
     pspnet = pspnet_arm(evidence, condition.start)
     unet = unet_arm(evidence, condition.start)
-    found = all_of(
+    finding = all_of(
         [
             _reusable_kernels(pspnet, condition).share_at_least(REUSABLE_SHARE, "PSPNet kernels"),
             _reusable_kernels(unet, condition).share_below(REUSABLE_SHARE, "UNet kernels"),
@@ -34,7 +34,7 @@ def only_pspnet_is_reusable(evidence: Evidence, condition: Condition) -> Finding
         f"{name} {kernel_sweep_of(arm, condition).baseline_scores()[MEAN]:.3f}"
         for name, arm in (("PSPNet", pspnet), ("UNet", unet))
     )
-    return replace(found, numbers=f"baseline {baselines}; {found.numbers}")
+    return replace(finding, numbers=f"baseline {baselines}; {finding.numbers}")
 
 
 def _reusable_kernels(arm: Arm, condition: Condition) -> Count:

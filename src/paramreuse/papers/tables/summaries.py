@@ -42,10 +42,10 @@ def share_rows(evidence: Evidence) -> Iterator[Row]:
             again = arm.recalibrated.get(source)
             after = arm.judge(again) if again is not None else None
             for kind in Kind:
-                held = _layers_of(verdict, kind)
-                if held:
+                layers = _layers_of(verdict, kind)
+                if layers:
                     recalibrated = _layers_of(after, kind) if after is not None else []
-                    yield _source_head(arm, source) | _shares(held, recalibrated)
+                    yield _source_head(arm, source) | _shares(layers, recalibrated)
 
 
 def _source_head(arm: Arm, source: str) -> Row:
@@ -62,17 +62,17 @@ def _layers_of(verdict: Verdict, kind: Kind) -> list[Judgement]:
     return [j for j in singles if not j.swap.sites[0].is_output]
 
 
-def _shares(held: Sequence[Judgement], recalibrated: Sequence[Judgement]) -> Row:
-    by_paper = [j for j in held if j.paper is Word.REUSABLE]
+def _shares(layers: Sequence[Judgement], recalibrated: Sequence[Judgement]) -> Row:
+    by_paper = [j for j in layers if j.paper is Word.REUSABLE]
     return {
-        "kind": held[0].swap.kind,
-        "layers": len(held),
-        "paper_share": len(by_paper) / len(held),
-        "share": _share([j.can_be_loaded for j in held]),
-        "indifferent_share": _share([j.verdict is Word.INDIFFERENT for j in held]),
+        "kind": layers[0].swap.kind,
+        "layers": len(layers),
+        "paper_share": len(by_paper) / len(layers),
+        "share": _share([j.can_be_loaded for j in layers]),
+        "indifferent_share": _share([j.verdict is Word.INDIFFERENT for j in layers]),
         "recalibrated_paper_share": _share([j.paper is Word.REUSABLE for j in recalibrated]),
         "paper_layers": number_ranges([j.swap.anchor.layer for j in by_paper]),
-        "reusable_layers": number_ranges([j.swap.anchor.layer for j in held if j.can_be_loaded]),
+        "reusable_layers": number_ranges([j.swap.anchor.layer for j in layers if j.can_be_loaded]),
     }
 
 
@@ -103,10 +103,10 @@ def distance_rows(evidence: Evidence) -> Iterator[Row]:
     """
     for arm in evidence.arms:
         pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
-        for found in arm.distances:
-            if found.kind == Kind.W and not found.is_output:
-                held = pairs.setdefault((found.first, found.second), [])
-                held.append((found.rmse, found.relative_rmse))
+        for distance in arm.distances:
+            if distance.kind == Kind.W and not distance.is_output:
+                rmses = pairs.setdefault((distance.first, distance.second), [])
+                rmses.append((distance.rmse, distance.relative_rmse))
         words = model_words(arm)
         for (first, second), values in pairs.items():
             rmse, relative = np.median(np.array(values), axis=0)
@@ -157,14 +157,14 @@ def ablation_rows(evidence: Evidence) -> Iterator[Row]:
 
 def _mean_kernel_drop(arm: Arm, sweep: Sweep, kernels: Sequence[Swap]) -> Row:
     """Return the drop of the foreground mean, over the kernels of each subject first."""
-    found = _drops_by_subject(sweep, kernels, SOURCE)
+    by_subject = _drops_by_subject(sweep, kernels, SOURCE)
     controls = [_drops_by_subject(sweep, kernels, control) for control in sweep.controls]
-    drop = estimate_mean(found, confidence=arm.confidence, seed=sweep.seed)
+    drop = estimate_mean(by_subject, confidence=arm.confidence, seed=sweep.seed)
     return {
         "drop": drop.value,
         "drop_low": drop.low,
         "drop_high": drop.high,
-        "subjects": len(found),
+        "subjects": len(by_subject),
         "control_drop": min((fmean(drops) for drops in controls if drops), default=np.nan),
     }
 

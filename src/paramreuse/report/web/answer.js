@@ -146,7 +146,7 @@ function sureCard(source) {
     h('p', null, people > 1 ? `Every drop has a ${fmt(source.confidence * 100)} % bootstrap interval over ${people} subjects, paired by subject. `
       + 'A swap passes when the whole interval is within the tolerance.'
       : people === 1 ? 'There is one subject only, so no interval and nothing can be settled.'
-        : 'One number was measured for all subjects together, so there are no intervals: the point estimate stands in.'),
+        : 'One number was measured for all subjects together, so there are no intervals, only point estimates.'),
     h('p', null, sweep.controls.length ? `Control: ${sweep.controls.join(', ')}. Where it passes as well, the source is not what helps.`
       : 'No control was run: a swap that costs nothing proves little.'),
     [...new Set([...sweep.notes, ...source.notes])].map((note) => h('p', null, note)));
@@ -159,7 +159,7 @@ function surerCard(source) {
   const needed = subjectsNeeded(source, judged, state.tolerance);
   const tips = [];
   if (found.words.undecided && sweep.subjects.length > 1) {
-    tips.push(`More subjects: ${count(found.words.undecided, 'kernel').replace('kernel', sweep.kernels.length ? 'kernel' : 'swap')} cannot be told from the tolerance yet.`
+    tips.push(`More subjects: ${count(found.words.undecided, 'kernel').replace('kernel', sweep.kernels.length ? 'kernel' : 'swap')} cannot yet be separated from the tolerance.`
       + (needed > sweep.subjects.length && needed < 1e5 ? ` About ${fmt(Number(needed.toPrecision(2)))} subjects would settle half of them.` : ''));
   }
   if (!sweep.subjects.length) tips.push('Scores per subject: sweep with batches instead of evaluate=, so that there are intervals.');

@@ -125,7 +125,7 @@ function axes(spec, frame) {
   return group;
 }
 
-/* Every second, fifth, tenth ... tick where there is no room for all. */
+/* Every second, fifth, tenth ... tick if they do not all fit. */
 function thinned(all, frame) {
   const room = Math.max(...all.map(([, text]) => String(text).length), 1) * 6.4 + 6;
   const fits = Math.max(1, Math.floor((frame.area.right - frame.area.left) / room));

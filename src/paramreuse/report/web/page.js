@@ -78,7 +78,7 @@ function buildTheme() {
   button.hidden = false;
   button.addEventListener('click', () => {
     root.dataset.theme = dark() ? 'light' : 'dark';
-    try { localStorage.setItem('paramreuse-theme', root.dataset.theme); } catch { /* likewise */ }
+    try { localStorage.setItem('paramreuse-theme', root.dataset.theme); } catch { /* the page works without */ }
     name();
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', name);

@@ -70,7 +70,7 @@ function buildMapSection() {
   parts.live.push(update);
 }
 
-/* Layers along the x axis: their number where all are of one family, else their place and name. */
+/* Layers along the x axis: their number if all are of one family, otherwise their place and name. */
 function layerAxis(swaps) {
   const families = new Set(swaps.map((swap) => swap.family));
   const simple = families.size <= 1;
