@@ -15,7 +15,7 @@ import torch
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.errors import StudyError
 from paramreuse.study import run as run_module
-from paramreuse.study.run import open_job, run_study
+from paramreuse.study.run import open_job, read_job, run_study
 from paramreuse.study.run_folder import holds_study
 from paramreuse.study.store import STORE, Store
 from paramreuse.study.workbench import Workbench
@@ -35,6 +35,14 @@ def test_the_second_process_in_a_run_folder_is_told_who_is_there(tmp_path: Path)
 
     with open_job(bench):
         pass  # Who has gone keeps nobody out.
+
+
+def test_a_run_folder_can_be_worked_from_while_another_process_adds_to_it(tmp_path: Path) -> None:
+    bench = Workbench(study_of(trained_content()), tmp_path / "run")
+
+    # A report, or a training by a plan, of a study that is still running.
+    with open_job(bench), read_job(bench) as job:
+        assert job.store.fact("provenance")
 
 
 @pytest.mark.parametrize("point", range(5))

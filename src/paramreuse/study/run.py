@@ -25,7 +25,7 @@ from paramreuse.study.provenance import provenance
 from paramreuse.study.records import FinishedStage
 from paramreuse.study.run_folder import holds_study, read_run
 from paramreuse.study.stages import run_compare, run_data, run_judge, run_plan, run_sweep, run_train
-from paramreuse.study.store import STORE, Store
+from paramreuse.study.store import STORE, Store, opened_store
 from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.transfer.own_training import own_training
 from paramreuse.study.transfer.stage import run_transfer
@@ -187,6 +187,23 @@ def open_job(bench: Workbench, talk: Talk | None = None) -> Iterator[Job]:
         yield Job(bench, store, talk or Silent())
 
 
+@contextmanager
+def read_job(bench: Workbench, talk: Talk | None = None) -> Iterator[Job]:
+    """Open a run folder to work from its results, while another process may be adding to them.
+
+    Args:
+        bench: The parts of the study.
+        talk: Where remarks go.
+
+    Raises:
+        StudyError: The folder has no results, or has lost some.
+    """
+    with opened_store(bench.folder) as store:
+        _require_results(bench.folder, store)
+        watch_images(bench, store)
+        yield Job(bench, store, talk or Silent())
+
+
 def _require_results(folder: Path, store: Store) -> None:
     """Refuse a store that is not the one of this run folder any more, or that has lost rows."""
     if store.fact("provenance") is None:
@@ -206,7 +223,7 @@ def report_run(folder: str | os.PathLike[str]) -> Path:
     from paramreuse.study.reporting import write_results
 
     bench = Workbench(read_run(folder), Path(folder))
-    with open_job(bench) as job:
+    with read_job(bench) as job:
         damaged = damaged_models(job)
         if damaged:
             raise StudyError(

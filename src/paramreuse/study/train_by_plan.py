@@ -12,7 +12,7 @@ from paramreuse.reuse.plan_file import read_plan
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET
 from paramreuse.study.job import Job, followed, opened
-from paramreuse.study.run import open_job
+from paramreuse.study.run import read_job
 from paramreuse.study.run_folder import read_run, require_outside
 from paramreuse.study.talk import Talk
 from paramreuse.study.workbench import Workbench
@@ -78,7 +78,7 @@ def train_by_plan(
     model = initial_model(
         bench.factory(TARGET), seed_of(bench.study.seed, "fresh", str(order.seed))
     )
-    with open_job(bench, talk) as job:
+    with read_job(bench, talk) as job:
         loaded = "nothing loaded"
         if order.plan is not None:
             plan = read_plan(order.plan)
