@@ -1,4 +1,4 @@
-"""A source whose keys have a prefix, as every Lightning checkpoint's have, is reported like others."""
+"""A source whose keys have a prefix, like a Lightning checkpoint's, is reported as others are."""
 
 from pathlib import Path
 

@@ -6,6 +6,7 @@ import torch
 from paramreuse.engine.plain import run_with
 from paramreuse.report.contents import ExampleImage
 from paramreuse.sites.lending import lend
+from paramreuse.sites.matching import source_key
 from paramreuse.sites.swaps import Swap
 from paramreuse.study.config import TARGET
 from paramreuse.study.findings import findings_of
@@ -39,7 +40,8 @@ def example_images(job: Job) -> tuple[ExampleImage, ...]:
         predictions["untouched"] = target(inputs).argmax(1).cpu()
         for word, swap in swaps.items():
             tensors = {
-                site.key: lent[site.key].to(inputs.device, torch.float32) for site in swap.sites
+                site.key: lent[source_key(site, lent) or site.key].to(inputs.device, torch.float32)
+                for site in swap.sites
             }
             outputs = run_with(target, tensors, inputs)
             predictions[f"{word} swap: {swap.name} of {name}"] = outputs.argmax(1).cpu()
