@@ -76,6 +76,7 @@ def test_the_commands_are_those_that_are_agreed() -> None:
                 "layers",
                 "compare",
                 "keys",
+                "init",
                 "sweep",
                 "judge",
                 "plan",
