@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from paramreuse.cli.commands import Json, Quiet, app
+from paramreuse.cli.commands import Device, Json, Quiet, Roots, app
 
 
 @app.command()
@@ -54,3 +54,30 @@ def init(
         talk.say("to ask", question)
     talk.say("next", f"paramreuse check {out}")
     result(str(out))
+
+
+@app.command()
+def check(
+    study: Annotated[Path, Argument(help="Study file (YAML).")],
+    device: Device = "auto",
+    profile: Annotated[str | None, Option(help="Which of the file's profiles.")] = None,
+    arm: Annotated[str | None, Option(help="Which of the file's arms.")] = None,
+    data: Roots = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read all that a study names, run two batches, and tell time, memory and disk per stage.
+
+    Nothing is trained to an end, no run folder is made.
+
+    Example: paramreuse check studies/acdc.yaml --data acdc=/data/ACDC/training
+    """
+    from paramreuse.cli.console import Terminal, show_json
+    from paramreuse.cli.showing_forecast import show_forecast
+    from paramreuse.study.forecast.forecast import forecast_study
+    from paramreuse.study.study_file import parse_roots, read_one
+
+    roots, talk = parse_roots(data or []), Terminal(quiet=quiet)
+    checked = read_one(study, roots=roots, profile=profile, arm=arm)
+    found = forecast_study(checked, device=device, talk=talk).to_dict()
+    (show_json if as_json else show_forecast)(found)

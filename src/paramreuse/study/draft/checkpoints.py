@@ -94,11 +94,11 @@ def _candidates(shapes: _Shapes) -> Iterator[tuple[str, dict[str, Any], dict[str
     stem = shapes.get("down1.conv1.weight", ())
     if len(stem) == 4 and "head.weight" in shapes:
         sizes = {"in_channels": stem[1], "num_classes": shapes["head.weight"][0]}
-        options = {"width": stem[0], "bias": "down1.conv1.bias" in shapes}
+        own: dict[str, Any] = {"width": stem[0], "bias": "down1.conv1.bias" in shapes}
         if any(".upsample." in key for key in shapes):
-            options["upsampling"] = "transposed"
-        yield "unet", options, sizes
-        yield "unet", {**options, "long_skips": False}, sizes
+            own["upsampling"] = "transposed"
+        yield "unet", own, sizes
+        yield "unet", {**own, "long_skips": False}, sizes
 
 
 def _fits(build: Callable[..., nn.Module], options: Mapping[str, Any], shapes: _Shapes) -> bool:
