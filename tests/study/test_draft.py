@@ -61,7 +61,7 @@ def test_several_pictures_of_a_subject_are_its_slices(tmp_path: Path) -> None:
     cells(tmp_path, names, "images/{}.png", "masks/{}.png")
     found = find_images(tmp_path)
 
-    assert found.options["images"] == "images/{subject}_{slice}.png"
+    assert found.options["images"] == "images/{subject}_{slice:d}.png"
     assert found.image_set.subjects == ("p1", "p2")
     assert any("Is what stands before the last number the subject" in q for q in found.questions)
 
@@ -81,7 +81,10 @@ def test_a_fourth_axis_is_asked_about(tmp_path: Path) -> None:
         labels[2:4] = 1
         write_nifti(tmp_path / f"labels/{name}.nii.gz", labels, (1, 1, 5))
 
-    assert any("frames of a film" in question for question in find_images(tmp_path).questions)
+    found = find_images(tmp_path)
+
+    assert found.options["fourth_axis"] == "channels"
+    assert any("frames of a film" in question for question in found.questions)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from paramreuse.cli import app
 from paramreuse.errors import DataError, StudyError
+from paramreuse.study.arms import read_one
 from paramreuse.study.forecast.forecast import forecast_study
 from paramreuse.study.forecast.memory import forget_peaks, peak_memory_gb
 from paramreuse.study.forecast.stages import Counts, Measured, stage_costs
 from paramreuse.study.forecast.sweep_cost import SweepCost, stand_in
 from paramreuse.study.forecast.training_cost import TrainingCost
-from paramreuse.study.study_file import read_one
 from samples.studies import PHANTOM, given_content, seeded, study_of, trained_content, write_study
 
 STAGES = ["data", "train", "compare", "sweep", "judge", "plan", "transfer", "report"]

@@ -74,8 +74,9 @@ def check(
     """
     from paramreuse.cli.console import Terminal, show_json
     from paramreuse.cli.showing_forecast import show_forecast
+    from paramreuse.study.arms import read_one
     from paramreuse.study.forecast.forecast import forecast_study
-    from paramreuse.study.study_file import parse_roots, read_one
+    from paramreuse.study.study_file import parse_roots
 
     roots, talk = parse_roots(data or []), Terminal(quiet=quiet)
     checked = read_one(study, roots=roots, profile=profile, arm=arm)

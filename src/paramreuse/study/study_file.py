@@ -88,37 +88,6 @@ def checked_arms(
     }
 
 
-def read_one(
-    path: str | os.PathLike[str],
-    *,
-    roots: Mapping[str, str] | None = None,
-    profile: str | None = None,
-    arm: str | None = None,
-) -> Study:
-    """Read and check a study file, or one arm of a file with arms.
-
-    Args:
-        path: The YAML file.
-        roots: As for ``read_study``.
-        profile: As for ``read_study``.
-        arm: Name of the arm; None where the file has none.
-
-    Raises:
-        StudyError: As for ``read_study``; or the file has arms and none of them is named.
-    """
-    has_arms = ARMS in read_content(Path(path))
-    if arm is None and not has_arms:
-        return read_study(path, roots=roots, profile=profile)
-    arms = read_arms(path, roots=roots, profile=profile)
-    if arm not in arms:
-        given = "no arm is chosen" if arm is None else f"there is no arm {arm!r}"
-        raise StudyError(
-            f"{os.fspath(path)!r} holds several studies, and {given}. Say --arm with one of "
-            f"{sorted(arms)}"
-        )
-    return arms[arm]
-
-
 def read_content(path: Path) -> dict[str, Any]:
     """Read a study file as it is written.
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from paramreuse.data.formats.patterns import Pattern
+from paramreuse.data.formats.volumes import read_volume
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.errors import DataError, StudyError
 from paramreuse.study.draft.pairs import Pairs, guess_pairs, image_files
@@ -125,12 +129,6 @@ def _read(
 ) -> FoundImages:
     image_set: ImageSet = load_named(reader, READERS, "reader")(root, **options)
     example = tuple(image_set.read_subject(image_set.subjects[0]))
-    channels = example[0].image.shape[0]
-    if channels > 1:
-        questions += (
-            f"Are the {channels} values of each pixel channels of one image (as they are read), or "
-            "frames of a film, which have to be cut out first?",
-        )
     if len(image_set.subjects) < 4:
         questions += (
             f"There are {len(image_set.subjects)} subjects, too few to say how sure an answer is. "
@@ -147,6 +145,13 @@ def _read_pairs(folder: Path, pairs: Pairs) -> FoundImages:
     if pairs.images.lower().endswith(".png"):
         options["spacing_mm"] = 1.0
         questions.append("How large is a pixel in mm? PNG files do not say; spacing_mm is 1.0 now")
+    number = _fourth_axis(folder, pairs)
+    if number > 1:
+        options["fourth_axis"] = "channels"
+        questions.append(
+            f"Are the {number} values on the fourth axis channels of one image, as is written now, "
+            "or frames of a film? fourth_axis takes either"
+        )
     if pairs.by_slice:
         questions.append(
             f"Is what stands before the last number the subject ({pairs.images})? Subjects must "
@@ -160,6 +165,14 @@ def _read_pairs(folder: Path, pairs: Pairs) -> FoundImages:
     return _read("folder", folder, options, tuple(questions))
 
 
+def _fourth_axis(folder: Path, pairs: Pairs) -> int:
+    """Return the length of the fourth axis of the first image; 1 for pictures."""
+    if pairs.images.lower().endswith(".png"):
+        return 1
+    first = next(Pattern(pairs.images).files(folder))
+    return int(read_volume(first).values.shape[3])
+
+
 def _class_name(value: int, values: list[int]) -> str:
     if value == values[0]:
         return "background"
@@ -167,13 +180,11 @@ def _class_name(value: int, values: list[int]) -> str:
 
 
 def _mask_values(folder: Path, pairs: Pairs) -> list[int]:
-    from paramreuse.data.formats.volumes import read_volume
-
     found: set[float] = set()
     step = max(1, len(pairs.mask_files) // _MAX_MASKS)
     for path in pairs.mask_files[::step]:
-        values, _ = read_volume(path, spacing_mm=(1.0, 1.0))
-        found |= set(map(float, set(values.ravel().tolist())))
+        values = read_volume(path, spacing_mm=(1.0, 1.0)).values
+        found |= set(map(float, np.unique(values).tolist()))
         if len(found) > 64 or any(value != int(value) for value in found):
             raise StudyError(
                 f"cannot take {str(path)!r} for a mask: it has {len(found)} different values or "

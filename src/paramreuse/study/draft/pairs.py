@@ -76,7 +76,7 @@ def guess_pairs(folder: Path) -> Pairs | None:
         and (masks[subject].before, masks[subject].after) == chosen[2:]
     ]
     separator = _slice_separator(subjects, chosen[1])
-    field = f"{{subject}}{separator}{{slice}}" if separator else "{subject}"
+    field = f"{{subject}}{separator}{{slice:d}}" if separator else "{subject}"
     used = {images[name][0].path for name in subjects} | {masks[name].path for name in subjects}
     return Pairs(
         images=f"{chosen[0]}{field}{chosen[1]}",

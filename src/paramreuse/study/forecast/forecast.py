@@ -14,6 +14,7 @@ from paramreuse.checkpoint import read_checkpoint
 from paramreuse.compare.batchnorm import compare_batchnorms
 from paramreuse.compare.distance import compare_models
 from paramreuse.data.preparation import batches
+from paramreuse.data.selection import drawable_subjects
 from paramreuse.errors import MissingExtraError
 from paramreuse.sites.matching import compare_sites
 from paramreuse.sites.swaps import make_swaps
@@ -33,10 +34,11 @@ from paramreuse.study.forecast.stages import (
 )
 from paramreuse.study.forecast.sweep_cost import SweepCost, stand_in, sweep_cost
 from paramreuse.study.forecast.training_cost import TrainingCost, training_cost
+from paramreuse.study.images import Shelf
 from paramreuse.study.run import check_inputs
 from paramreuse.study.talk import Silent, Talk
-from paramreuse.study.transfer.plans import drawable_subjects, list_attempts
-from paramreuse.study.workbench import Shelf, Workbench
+from paramreuse.study.transfer.attempts import list_attempts
+from paramreuse.study.workbench import Workbench
 from paramreuse.sweep.outcomes import Sweep
 
 Clock = Callable[[], float]
