@@ -111,7 +111,8 @@ def _header(path: Path) -> str:
     return (
         "# A first study, written by `paramreuse init`. Every key: `paramreuse keys`.\n"
         f"#   paramreuse check {path.name}    what it takes: time, memory, disk; trains nothing\n"
-        f"#   paramreuse run {path.name}      everything, to runs/NAME/report.html"
+        f"#   paramreuse recommend {path.name}    what to load, what it gains, and the model\n"
+        f"#   paramreuse run {path.name}      the whole method, to runs/NAME/report.html"
     )
 
 
