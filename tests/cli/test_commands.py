@@ -160,6 +160,9 @@ def test_a_folder_that_may_not_be_read_ends_with_2_and_one_message(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run").mkdir()
+    with pytest.raises(SystemExit):  # all modules are loaded while they may be
+        main([command, str(tmp_path / "run")])
+    capsys.readouterr()
     with without_privileges(tmp_path, tmp_path / "run"), pytest.raises(SystemExit) as caught:
         main([command, str(tmp_path / "run")])
 
