@@ -108,7 +108,7 @@ def plain_sum(files: list[Path]) -> float:
     total = 0.0
     for file in files:
         with safe_open(file, framework="pt") as opened:
-            for key in list(opened.keys()):  # the handle is no mapping
+            for key in list(opened.keys()):  # the handle is not a mapping
                 total += float(opened.get_tensor(key).sum())
     return total
 

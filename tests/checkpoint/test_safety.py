@@ -21,6 +21,7 @@ from paramreuse.checkpoint import (
 )
 from paramreuse.errors import CheckpointError
 from samples.networks import line
+from samples.permissions import without_privileges
 
 
 class Payload:
@@ -305,3 +306,13 @@ def test_a_key_with_a_number_of_thousands_of_digits_is_read(tmp_path: Path) -> N
     save_file({key: torch.ones(2), "layer2.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
 
     assert list(read_checkpoint(tmp_path / "a.safetensors")) == ["layer2.weight", key]
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    for closed in (tmp_path / "a.safetensors", tmp_path):
+        with (
+            without_privileges(tmp_path, closed),
+            pytest.raises(CheckpointError, match=r"a\.safetensors': Permission denied"),
+        ):
+            read_checkpoint(tmp_path / "a.safetensors")

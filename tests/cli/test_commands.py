@@ -22,6 +22,7 @@ from paramreuse.networks import unet
 from paramreuse.reuse.plan_file import read_plan
 from paramreuse.study import stages
 from paramreuse.study.run import run_study
+from samples.permissions import without_privileges
 from samples.studies import PHANTOM, checkpoint, given_content, seeded, study_of, write_study
 
 COMMANDS = sorted(c.callback.__name__ for c in app.registered_commands if c.callback)
@@ -76,6 +77,8 @@ def test_the_commands_are_those_that_are_agreed() -> None:
                 "layers",
                 "compare",
                 "keys",
+                "init",
+                "check",
                 "sweep",
                 "judge",
                 "plan",
@@ -150,6 +153,21 @@ def test_wrong_input_ends_with_2_and_one_message(
     assert message in " ".join(err.split())
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["judge", "rank", "report", "plan"])
+def test_a_folder_that_may_not_be_read_ends_with_2_and_one_message(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(SystemExit):  # all modules are loaded while they may be
+        main([command, str(tmp_path / "run")])
+    capsys.readouterr()
+    with without_privileges(tmp_path, tmp_path / "run"), pytest.raises(SystemExit) as caught:
+        main([command, str(tmp_path / "run")])
+
+    assert caught.value.code == 2
+    assert re.search(r"^error: .*run.*: Permission denied", capsys.readouterr().err)
 
 
 def test_no_command_shows_the_help_and_ends_with_2(run: Run) -> None:

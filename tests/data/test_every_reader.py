@@ -1,9 +1,7 @@
 """What every reader does with files that are damaged, contradictory, foreign or closed to it."""
 
 import gzip
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,8 @@ from paramreuse.data.phantom import read_phantom
 from paramreuse.errors import DataError
 from paramreuse.study.named import READERS
 from samples.image_files import write_dicom, write_nifti, write_png
+from samples.permissions import without_privileges
 from samples.reader_sets import SPACING, WRITERS, SmallSet, noise
-
-NOBODY = 65534
 
 
 @pytest.fixture(params=sorted(WRITERS))
@@ -159,22 +156,6 @@ def test_an_unknown_subject_is_refused(small: SmallSet, subject: str) -> None:
         read_phantom(subjects=2).read_subject(subject)
 
 
-@contextmanager
-def without_privileges(folder: Path) -> Iterator[None]:
-    """Act as a user whom permissions bind: root reads everything."""
-    for place in (folder, *folder.parents):
-        if place.owner() == "root" and str(place).startswith(str(folder.anchor) + "tmp"):
-            place.chmod(place.stat().st_mode | 0o055)
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if is_root:
-            os.seteuid(0)
-
-
 @pytest.mark.parametrize("which", ["image", "labels", "folder of the image", "root"])
 def test_what_may_not_be_read_is_named(small: SmallSet, which: str, tmp_path: Path) -> None:
     small.slices()  # all libraries are loaded while they may be
@@ -184,17 +165,11 @@ def test_what_may_not_be_read_is_named(small: SmallSet, which: str, tmp_path: Pa
         "folder of the image": lambda: small.image.parent,
         "root": lambda: small.root,
     }
-    place = places[which]()
-    with_permission = place.stat().st_mode
-    try:
-        place.chmod(0)
-        with (
-            without_privileges(tmp_path.parent),
-            pytest.raises(DataError, match="cannot read") as caught,
-        ):
-            small.slices()
-    finally:
-        place.chmod(with_permission)
+    with (
+        without_privileges(tmp_path, places[which]()),
+        pytest.raises(DataError, match="cannot read") as caught,
+    ):
+        small.slices()
     assert str(small.root) in str(caught.value)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from paramreuse.errors import CheckpointError, ParamReuseError
 from paramreuse.networks import pspnet, unet
+from samples.networks import papers_networks
 
 LAYERS = nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d
 
@@ -48,15 +49,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        unet(width=2),
-        unet(width=2, upsampling="transposed"),
-        pspnet(width=2),
-        pspnet(width=2, bias=True),
-    ],
-)
+@pytest.mark.parametrize("model", papers_networks())
 def test_layers_are_registered_in_the_order_in_which_they_run(model: nn.Module) -> None:
     assert executed(model, torch.zeros(1, 1, 32, 32)) == registered(model)
 

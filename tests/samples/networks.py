@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from paramreuse.networks import pspnet, unet
+
 
 def line(weight: float = 2.0, bias: float = 3.0) -> nn.Linear:
     """``weight * x + bias`` of one number."""
@@ -66,3 +68,13 @@ class FrozenBatchNorm2d(nn.Module):
         scale = self.weight * (self.running_var + 1e-5).rsqrt()
         shift = self.bias - self.running_mean * scale
         return x * scale[:, None, None] + shift[:, None, None]
+
+
+def papers_networks() -> list[nn.Module]:
+    """The papers' networks as narrow as they go, in the forms whose layers differ."""
+    return [
+        unet(width=2),
+        unet(width=2, upsampling="transposed"),
+        pspnet(width=2),
+        pspnet(width=2, bias=True),
+    ]

@@ -25,7 +25,7 @@ from paramreuse.sites.matching import (
     source_key,
     units_of,
 )
-from samples.networks import small_network
+from samples.networks import papers_networks, small_network
 
 SMALL_NAMES = [
     *("W 1", "B 1", "RM 1", "RV 1", "RW 1", "RB 1"),
@@ -112,13 +112,7 @@ def test_the_papers_unet_has_18_layers_besides_the_output(upsampling: str) -> No
 
 @pytest.mark.parametrize(
     "model",
-    [
-        unet(width=2),
-        unet(width=2, upsampling="transposed"),
-        pspnet(width=2),
-        pspnet(width=2, bias=True),
-        small_network(),
-    ],
+    [*papers_networks(), small_network()],
     ids=["unet", "unet transposed", "pspnet", "pspnet with biases", "small"],
 )
 def test_a_state_dict_or_file_without_a_model_gives_the_same_sites(

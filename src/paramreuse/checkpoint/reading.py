@@ -241,7 +241,13 @@ def read_checkpoint(
     if dtype is not None and not dtype.is_floating_point:
         raise CheckpointError(f"cannot read as {dtype}: expected a floating-point dtype")
     file = local_file(path)
-    source, nested, others = _open(file, entry)
+    try:
+        source, nested, others = _open(file, entry)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {os.fspath(error.filename or file)!r}: {error.strerror}. Check that you "
+            "may read it."
+        ) from error
     ignored = dict(nested.others) if nested else {}
     names = _names(list(source.keys) + list(source.aliases), prefix, rename, ignored, file)
     checkpoint = Checkpoint(

@@ -374,6 +374,16 @@ def _status(arguments: list[str] | None) -> int:
 
         complain(str(error))
         return 2
+    except OSError as error:
+        from paramreuse.cli.console import complain
+
+        # Files are read and written in many places; the system refuses each for the same reasons.
+        complain(
+            f"cannot use {str(error.filename or 'a file')!r}: {error.strerror or error}. Check "
+            "that it is there, that you may read and write it, and that the disk is not full; then "
+            "give the same command again"
+        )
+        return 2
     # Typer of late turns Ctrl-C into a status by itself.
     return outcome if isinstance(outcome, int) else 0
 

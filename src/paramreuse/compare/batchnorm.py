@@ -246,7 +246,7 @@ def compare_batchnorms(target: Weights, source: Weights) -> BatchNormComparison:
 
     Args:
         target: Model, state dict or checkpoint path.
-        source: Likewise.
+        source: Model, state dict or checkpoint path.
 
     Returns:
         One row per layer with running statistics in both; none for a network without BatchNorm.
@@ -285,7 +285,7 @@ def compare_effective(target: Weights, source: Weights) -> EffectiveComparison:
 
     Args:
         target: Model, state dict or checkpoint path.
-        source: Likewise.
+        source: Model, state dict or checkpoint path.
 
     Raises:
         SiteMismatchError: No tensor of the source fits any site of the target.

@@ -39,7 +39,7 @@ def rmse(a: Tensor, b: Tensor) -> float:
 
     Args:
         a: Real tensor of any shape, dtype and device.
-        b: Likewise, of the same shape.
+        b: The other one, of the same shape.
 
     Returns:
         0 exactly where both hold equal values; NaN where a value is NaN or infinite, or where there
@@ -195,7 +195,7 @@ def compare_models(
 
     Args:
         target: Model, state dict or checkpoint path.
-        source: Likewise.
+        source: Model, state dict or checkpoint path.
         exclude: Keys of the target to leave out.
         names: What to call target and source; their paths if left out, or "target" and "source".
         example_input: One batch for the target, a model: layers are then numbered in the order in

@@ -102,7 +102,7 @@ def pair_sums(a: Tensor, b: Tensor) -> PairSums:
 
     Args:
         a: Real tensor of any shape and device.
-        b: Likewise, of the same shape; the dtype may differ.
+        b: The other one, of the same shape; the dtype may differ.
 
     Raises:
         SiteMismatchError: The shapes differ, or a tensor is complex, quantised, sparse or without

@@ -87,7 +87,7 @@ class SkippedTensor:
     """A tensor of target or source that cannot be swapped.
 
     Attributes:
-        key: Its key, in the target's state dict where it is there, else in the source's.
+        key: Its key, in the target's state dict if it is there, otherwise in the source's.
         reason: Why not, with both shapes where shapes differ.
     """
 
@@ -224,7 +224,7 @@ def compare_sites(
 
     Args:
         target: Model, state dict or checkpoint path.
-        source: Likewise.
+        source: Model, state dict or checkpoint path.
         exclude: Keys of the target to leave out.
         example_input: As for ``sites_of``.
         kinds_of: As for ``sites_of``.
@@ -281,13 +281,13 @@ def match_sites(
 
     Args:
         target: Model, state dict or checkpoint path.
-        source: Likewise.
+        source: Model, state dict or checkpoint path.
         exclude: Keys of the target to leave out.
         example_input: As for ``sites_of``.
         kinds_of: As for ``sites_of``.
 
     Returns:
-        Matching sites; what does not match, and why, is told by ``compare_sites``.
+        Matching sites; ``compare_sites`` says what does not match, and why.
 
     Raises:
         SiteMismatchError: No tensor of the source fits any site of the target.

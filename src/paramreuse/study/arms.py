@@ -81,6 +81,38 @@ AS_A_WHOLE = Running()
 """Every stage, on whatever device there is, without a word."""
 
 
+def read_one(
+    path: str | os.PathLike[str],
+    *,
+    roots: Mapping[str, str] | None = None,
+    profile: str | None = None,
+    arm: str | None = None,
+) -> Study:
+    """Read and check a study file, or one arm of a file with arms.
+
+    Args:
+        path: The YAML file.
+        roots: As for ``read_study_or_arms``.
+        profile: As for ``read_study_or_arms``.
+        arm: Name of the arm; None where the file has none.
+
+    Raises:
+        StudyError: As for ``read_study_or_arms``; or the arm is not one of the file's.
+    """
+    found = read_study_or_arms(path, roots=roots, profile=profile)
+    if isinstance(found, Study):
+        if arm is not None:
+            raise StudyError(f"{os.fspath(path)!r} has no arms. Leave --arm {arm} out")
+        return found
+    if arm is None or arm not in found.studies:
+        given = "no arm is chosen" if arm is None else f"there is no arm {arm!r}"
+        raise StudyError(
+            f"{os.fspath(path)!r} holds several studies, and {given}. Say --arm with one of "
+            f"{sorted(found.studies)}"
+        )
+    return found.studies[arm]
+
+
 def run_arms(
     arms: Arms,
     folder: str | os.PathLike[str],

@@ -101,10 +101,7 @@ def run_study(  # noqa: PLR0913 - everything after the folder has a default
     bench = Workbench(study, path, device, talk or Silent(), shelf or Shelf())
     _ = bench.torch_device
     if not holds_study(path, study):
-        for name in study.data:
-            bench.images(name)
-        _check_models(bench)
-        _check_subjects(bench)
+        check_inputs(bench)
     else:
         check_unchanged(bench, read_run(path))
     with open_job(bench, talk) as job, open_tracker(logger, path, run=study.name) as tracker:
@@ -231,6 +228,24 @@ def report_run(folder: str | os.PathLike[str]) -> Path:
                 "`paramreuse run` with the same study trains it again"
             )
         return write_results(job)
+
+
+def check_inputs(bench: Workbench) -> None:
+    """Read all images, build every network and open every given checkpoint; nothing is written.
+
+    Args:
+        bench: The parts of the study.
+
+    Raises:
+        StudyError: A reader, a network or a function of one's own cannot be used.
+        DataError: An image set is incomplete, or has too few subjects.
+        CheckpointError: A given checkpoint cannot be read, or the target's is of another network.
+        SiteMismatchError: Nothing of a model fits the target.
+    """
+    for name in bench.study.data:
+        bench.images(name)
+    _check_models(bench)
+    _check_subjects(bench)
 
 
 def _check_models(bench: Workbench) -> None:

@@ -175,7 +175,7 @@ function surerCard(source) {
 const LINEAGE = {
   shared: ['They share a start', 'Source and target began from the same weights, so what a swap leaves intact may be the start rather than what the source learned.'],
   independent: ['Independent starts', 'Source and target began from different weights. Raw RMSE then measures permutation and scale; read the relative one.'],
-  undecided: ['Undecided', 'Whether source and target share a start could not be told.'],
+  undecided: ['Undecided', 'Whether source and target share a start could not be determined.'],
 };
 
 function lineageCard(source) {

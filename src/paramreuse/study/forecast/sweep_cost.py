@@ -1,0 +1,176 @@
+"""What a sweep takes, by sweeping some of its swaps on one batch and on two."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from paramreuse.data.preparation import PreparedBatches
+from paramreuse.reuse.verdict import judge
+from paramreuse.sites.swaps import Swap
+from paramreuse.study.config import SweepSpec
+from paramreuse.study.store import Store
+from paramreuse.study.stored_sweep import read_sweep, write_sweep
+from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.scores import Score
+from paramreuse.sweep.sweeping import sweep_sites
+
+Clock = Callable[[], float]
+_SOME, _MORE = 6, 24
+"""Swaps of the smaller and of the larger sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCost:
+    """What the parts of a sweep take.
+
+    Attributes:
+        setup: Seconds before the first batch.
+        batch: Seconds per batch for the untouched target.
+        trial: Seconds per batch for one swap with one replacement.
+        keep: Seconds to store one score of a subject and class.
+        judge: Seconds to judge one swap.
+        log_bytes: Bytes that a trial on a batch takes while the sweep runs.
+        score_bytes: Bytes of one stored score.
+    """
+
+    setup: float
+    batch: float
+    trial: float
+    keep: float
+    judge: float
+    log_bytes: float
+    score_bytes: float
+
+    def seconds(self, *, trials: int, batches: int, scores: int) -> float:
+        """Return the time of a sweep.
+
+        Args:
+            trials: Swaps times replacements.
+            batches: Validation batches.
+            scores: Subjects times classes.
+        """
+        measured = self.setup + batches * (self.batch + trials * self.trial)
+        return measured + self.keep * (trials + 1) * scores
+
+
+def stand_in(model: nn.Module) -> nn.Module:
+    """Return a source that differs from a model in every tensor, as a trained one would."""
+    other = deepcopy(model)
+    with torch.no_grad():
+        for value in other.state_dict().values():
+            if value.is_floating_point():
+                value.mul_(1.01).add_(0.01)
+    return other
+
+
+def sweep_cost(
+    target: nn.Module,
+    swaps: Sequence[Swap],
+    batches: PreparedBatches,
+    score: Score,
+    *,
+    spec: SweepSpec,
+    clock: Clock = time.perf_counter,
+) -> tuple[SweepCost, Sweep]:
+    """Measure a sweep: few swaps on one batch, the same on two, and more of them on two.
+
+    Args:
+        target: In evaluation mode.
+        swaps: All swaps of the sweep; the samples are spread evenly over them.
+        batches: Validation batches, two at least being better.
+        score: What is scored.
+        spec: How it is swept.
+        clock: Tells the time in seconds.
+
+    Returns:
+        What it takes, and the larger sample on two batches.
+
+    Raises:
+        ModelError: The network does not take the images.
+        ScoreError: Its outputs do not fit the labels.
+    """
+    source = stand_in(target)
+    controls = [name for name in spec.controls if name in ("shuffled", "reinit")]
+    one, two = _first(batches, 1), _first(batches, 2)
+    some, more = _spread(swaps, _SOME), _spread(swaps, _MORE)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "results.sqlite")
+
+        def timed(
+            name: str, chosen: Sequence[Swap], images: PreparedBatches
+        ) -> tuple[float, Sweep]:
+            before = clock()
+            found = sweep_sites(
+                target,
+                source,
+                images,
+                score,
+                swaps=list(chosen),
+                controls=controls or ("shuffled",),
+                engine=spec.engine,
+                memory_limit_gb=spec.memory_limit_gb,
+                log=store.sweep_log(name),
+            )
+            return clock() - before, found
+
+        timed("warm", some[:1], one)
+        short, _ = timed("one", some, one)
+        longer, _ = timed("two", some, two)
+        before_more = _size(store)
+        longest, found = timed("more", more, two)
+        kept = _kept(store, found, before_more, clock)
+        store.close()
+    num_replacements = len(found.replacements)
+    extra_trials = (len(more) - len(some)) * num_replacements
+    num_trials = len(some) * num_replacements
+    if extra_trials and len(two):
+        trial = max(0.0, longest - longer) / (extra_trials * len(two))
+    else:
+        trial = longest / (num_trials * max(1, len(two)))
+    a_batch = (longer - short) / (len(two) - len(one)) if len(two) > len(one) else short
+    base = max(0.0, a_batch - num_trials * trial)
+    setup = max(0.0, short - len(one) * (base + num_trials * trial))
+    return SweepCost(setup, base, trial, *kept), found
+
+
+def _kept(
+    store: Store, found: Sweep, size_before: int, clock: Clock
+) -> tuple[float, float, float, float]:
+    """Return seconds per score and per judged swap, and bytes per logged trial and per score."""
+    num_logged = len(store.rows("statistics", sweep="more"))
+    logged = _size(store) - size_before
+    num_scores = (len(found.scores) + 1) * len(found.subjects) * len(found.classes)
+    before = clock()
+    write_sweep(store, "kept", found)
+    keep = (clock() - before) / num_scores
+    scored = _size(store) - size_before - logged
+    again = read_sweep(store, "kept")
+    assert again is not None, "it has just been written"
+    before = clock()
+    judge(again)
+    judged = (clock() - before) / len(found.swaps)
+    return keep, judged, logged / max(1, num_logged), scored / num_scores
+
+
+def _size(store: Store) -> int:
+    """Return the bytes of a store, with what has not been moved into its main file yet."""
+    files = [store.path, store.path.with_name(f"{store.path.name}-wal")]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _first(batches: PreparedBatches, number: int) -> PreparedBatches:
+    return PreparedBatches(batches.prepared, batches.indices[:number])
+
+
+def _spread(swaps: Sequence[Swap], number: int) -> list[Swap]:
+    """Return about as many swaps, in the middle of equal parts of the list."""
+    if len(swaps) <= number:
+        return list(swaps)
+    width = len(swaps) / number
+    return [swaps[int((index + 0.5) * width)] for index in range(number)]
