@@ -85,8 +85,8 @@ def demo(
     from paramreuse.study.study_file import demo_study
 
     talk = Terminal(quiet=quiet)
-    found = outcome(run_study(demo_study(), out, device=device, talk=talk, logger=logger))
-    (show_json if as_json else show_outcome)(found)
+    outcomes = outcome(run_study(demo_study(), out, device=device, talk=talk, logger=logger))
+    (show_json if as_json else show_outcome)(outcomes)
 
 
 @app.command()
@@ -240,8 +240,8 @@ def judge(
     from paramreuse.cli.showing import show_judgements
     from paramreuse.study.findings import judgements
 
-    found = judgements(run_folder, tolerance=tolerance, confidence=confidence)
-    (show_json if as_json else show_judgements)(found)
+    rows = judgements(run_folder, tolerance=tolerance, confidence=confidence)
+    (show_json if as_json else show_judgements)(rows)
 
 
 @app.command()

@@ -10,14 +10,14 @@ from paramreuse.sites.layers import Kind
 Row = dict[str, Any]
 
 
-def show_comparisons(found: FileComparisons, *, quiet: bool) -> None:
+def show_comparisons(compared: FileComparisons, *, quiet: bool) -> None:
     """Print distances and BatchNorm statistics per source; lineage and gaps go to stderr."""
-    for comparison, norms in zip(found.comparisons, found.batchnorms, strict=True):
+    for comparison, norms in zip(compared.comparisons, compared.batchnorms, strict=True):
         show_table([row.to_dict() for row in comparison.rows], title=comparison.source)
         if norms:
             show_table(norms, title=f"{comparison.source}: BatchNorm")
-        if comparison.source in found.alignments:
-            rows = found.alignments[comparison.source]
+        if comparison.source in compared.alignments:
+            rows = compared.alignments[comparison.source]
             show_table(rows, title=f"{comparison.source}: with channels aligned")
         if not quiet:
             remark(f"{comparison.source}: {comparison.lineage}: {comparison.lineage_reason}")
@@ -25,27 +25,27 @@ def show_comparisons(found: FileComparisons, *, quiet: bool) -> None:
                 remark(f"  left out {item.key}: {item.reason}")
 
 
-def show_judgements(found: Sequence[Row]) -> None:
+def show_judgements(rows: Sequence[Row]) -> None:
     """Print one table per source, with its summary on top."""
-    for row in found:
+    for row in rows:
         result(f"{row['source']}: {row['summary']}")
         show_table(row["sites"])
 
 
-def show_outcome(found: Row) -> None:
+def show_outcome(shown: Row) -> None:
     """Print what a run ended with: of one study, of the papers' arms, or of arms of your own."""
-    for row in found.get("sources", ()):
+    for row in shown.get("sources", ()):
         result(f"{row['source']}: {row['summary']}")
         result(f"  {_reusable_layers(row['sites'])}")
-    _show_claims(found.get("claims", ()))
-    if found.get("comparison"):
-        show_table(found["comparison"], title="Arms")
-    if found.get("transfer"):
-        show_table(found["transfer"], title="Transfer: mean Dice on the validation subjects")
-    if found["report"]:
-        result(found["report"])
-    elif "arms" in found:
-        result(f"{found['folder']}: `paramreuse report` writes the page")
+    _show_claims(shown.get("claims", ()))
+    if shown.get("comparison"):
+        show_table(shown["comparison"], title="Arms")
+    if shown.get("transfer"):
+        show_table(shown["transfer"], title="Transfer: mean Dice on the validation subjects")
+    if shown["report"]:
+        result(shown["report"])
+    elif "arms" in shown:
+        result(f"{shown['folder']}: `paramreuse report` writes the page")
 
 
 def _show_claims(claims: Sequence[Row]) -> None:

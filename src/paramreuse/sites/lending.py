@@ -26,8 +26,8 @@ def tensors_of(weights: Weights) -> Mapping[str, Tensor]:
         ModelError: It is none of the three, or a mapping to something other than tensors.
     """
     if isinstance(weights, nn.Module):
-        held = weights.state_dict(keep_vars=True).items()
-        return {key: t.detach() for key, t in held if isinstance(t, Tensor)}
+        entries = weights.state_dict(keep_vars=True).items()
+        return {key: t.detach() for key, t in entries if isinstance(t, Tensor)}
     if isinstance(weights, str | PathLike):
         return read_checkpoint(weights)
     if isinstance(weights, Checkpoint | Lent):

@@ -181,12 +181,10 @@ def _number(
         for layer in layers
         if (kinds := [(k, a) for k, a in layer.kinds if _counts(layer.path, a, shapes, tied)])
     ]
-    kernels = [index for index, (layer, _) in enumerate(kept) if layer.family in KERNEL_FAMILIES]
-    reached = [index for index in kernels if kept[index][0].path in ranks]
-    output = max(reached or kernels, default=None)
+    output = _output_layer([layer for layer, _ in kept], ranks)
     numbers: dict[str, int] = {}
     sites: list[Site] = []
-    for index, (layer, kinds) in enumerate(kept):
+    for layer, kinds in kept:
         number = numbers[layer.family] = numbers.get(layer.family, 0) + 1
         for kind, attribute in kinds:
             key = key_of(layer.path, attribute)
@@ -198,11 +196,18 @@ def _number(
                     attribute=attribute,
                     shape=shapes[key],
                     family=layer.family,
-                    is_output=index == output,
+                    is_output=layer is output,
                     aliases=aliases.get(key, ()),
                 )
             )
     return sites
+
+
+def _output_layer(layers: Sequence[LayerTensors], ranks: Mapping[str, int]) -> LayerTensors | None:
+    """Return the last layer with a kernel, of those that the example reached if it reached any."""
+    kernels = [layer for layer in layers if layer.family in KERNEL_FAMILIES]
+    reached = [layer for layer in kernels if layer.path in ranks]
+    return next(reversed(reached or kernels), None)
 
 
 def _counts(

@@ -130,8 +130,8 @@ def suffix_swaps(sites: Sequence[Site]) -> list[Swap]:
 
 
 def _span(word: str, unit: Unit, units: Iterable[Unit]) -> Swap:
-    held = tuple(site for other in units for site in other.sites)
-    return Swap(f"{word} {unit.name}", held, unit.sites[0])
+    sites = tuple(site for other in units for site in other.sites)
+    return Swap(f"{word} {unit.name}", sites, unit.sites[0])
 
 
 SWAP_SETS: Mapping[str, Callable[[Sequence[Site]], list[Swap]]] = {
@@ -175,8 +175,8 @@ def _expand(known: Mapping[str, Site], entry: str | Swap | Site | Sequence[Site]
     if isinstance(entry, Site):
         return single_swaps(_known_sites(known, [entry]))
     if not isinstance(entry, str):
-        held = _known_sites(known, entry)
-        return [Swap("+".join(site.name for site in held), held, held[0])]
+        sites = _known_sites(known, entry)
+        return [Swap("+".join(site.name for site in sites), sites, sites[0])]
     if entry not in SWAP_SETS:
         raise SiteMismatchError(
             f"unknown set of swaps {entry!r}: expected one of {list(SWAP_SETS)}, or sets of sites"
@@ -186,16 +186,16 @@ def _expand(known: Mapping[str, Site], entry: str | Swap | Site | Sequence[Site]
 
 def _known_sites(known: Mapping[str, Site], wanted: Iterable[Site]) -> tuple[Site, ...]:
     """Find sites by key, since their numbers differ where layers were counted in another order."""
-    held = tuple(wanted)
-    strangers = [site.key for site in held if site.key not in known]
-    if strangers or not held:
+    sites = tuple(wanted)
+    strangers = [site.key for site in sites if site.key not in known]
+    if strangers or not sites:
         raise SiteMismatchError(
             f"cannot swap {strangers[:10]}: not among the sites that target and source share. "
             "match_sites(target, source) lists those"
             if strangers
             else "cannot swap an empty set of sites"
         )
-    return tuple(known[site.key] for site in held)
+    return tuple(known[site.key] for site in sites)
 
 
 def seed_of(seed: int, *words: str) -> int:
@@ -229,7 +229,7 @@ def reinitialised(layer: nn.Module, attribute: str, *, seed: int) -> Tensor:
         ``reset_parameters``) gets 0 or 1 for what a normalisation holds, as PyTorch's layers
         start, and else normally distributed values with the mean and deviation of its own.
     """
-    held: Tensor = getattr(layer, attribute)
+    own: Tensor = getattr(layer, attribute)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed the generators of all devices as well.
         torch.default_generator.manual_seed(seed)
@@ -241,10 +241,10 @@ def reinitialised(layer: nn.Module, attribute: str, *, seed: int) -> Tensor:
             return getattr(twin, attribute).detach()  # type: ignore[no-any-return]
         kind = {name: kind for kind, name in kinds_of_torch_layer(layer).items()}.get(attribute)
         if kind in _NORM_STARTS:
-            return torch.full(held.shape, _NORM_STARTS[kind])
-        values = held.detach().cpu().float()
+            return torch.full(own.shape, _NORM_STARTS[kind])
+        values = own.detach().cpu().float()
         spread = values.std() if values.numel() > 1 else values.abs().mean()
-        return torch.randn(held.shape) * spread + values.mean()
+        return torch.randn(own.shape) * spread + values.mean()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -276,9 +276,9 @@ class Replacements:
         Raises:
             SiteMismatchError: A control model has no tensor for the site, or of another shape.
         """
-        held = self.target.get_submodule(site.path)
-        original: Tensor = getattr(held, site.attribute)
-        drawn = self._drawn(site, replacement, held)
+        layer = self.target.get_submodule(site.path)
+        original: Tensor = getattr(layer, site.attribute)
+        drawn = self._drawn(site, replacement, layer)
         if drawn.shape != original.shape:
             raise SiteMismatchError(
                 f"cannot put the {replacement} tensor at {site}: the target has shape "
@@ -332,22 +332,24 @@ def replacements_for(
         controls = (controls,)
     given = controls.items() if isinstance(controls, Mapping) else ((None, c) for c in controls)
     for label, control in given:
-        if isinstance(control, str) and (label is None or label == control):
-            if control not in RANDOM_CONTROLS:
-                raise ModelError(
-                    f"unknown control {control!r}: expected 'shuffled', 'reinit' or a model"
-                )
-            names.append(control)
-            continue
-        name = label or ("model" if not models else f"model {len(models) + 1}")
-        models[name] = lend(target, control)
-        names.append(name)
+        if isinstance(control, str) and label in (None, control):
+            names.append(_random_control(control))
+        else:
+            name = label or ("model" if not models else f"model {len(models) + 1}")
+            models[name] = lend(target, control)
+            names.append(name)
     if len(set(names)) != len(names) or SOURCE in names or models.keys() & set(RANDOM_CONTROLS):
         raise ModelError(
             f"controls need different names, models none of {[SOURCE, *RANDOM_CONTROLS]}: got "
             f"{names!r}"
         )
     return Replacements(target, source, tuple(names), models, seed)
+
+
+def _random_control(name: str) -> str:
+    if name not in RANDOM_CONTROLS:
+        raise ModelError(f"unknown control {name!r}: expected 'shuffled', 'reinit' or a model")
+    return name
 
 
 def is_identical(swap: Swap, tensors: Mapping[str, Tensor], target: nn.Module) -> bool:
