@@ -13,6 +13,7 @@ from paramreuse.sweep.recalibration import recalibrated
 from paramreuse.transferability.features import (
     FrozenFeatures,
     features_as_is,
+    fitted_to,
     frozen_features,
     sample_pixels,
 )
@@ -85,6 +86,19 @@ def test_running_statistics_are_fitted_to_the_images_first() -> None:
     torch.testing.assert_close(found.values, inputs.detach())
     assert not torch.allclose(features_as_is(network, batches)["output"].values, found.values)
     assert found.labels.tolist() == [0, 1, 0, 1, 0, 1] * 2
+
+
+def test_a_last_batch_of_one_image_joins_the_one_before() -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(1), nn.Conv2d(1, 2, 1)).eval()
+    images = torch.tensor([0.0, 3.0, 6.0]).view(3, 1, 1, 1)
+    labels = torch.zeros(3, 1, 1).long()
+    cut = [(images[:2], labels[:2], ["a", "a"]), (images[2:], labels[2:], ["b"])]
+
+    found = fitted_to(network, cut)
+
+    # Variance with n - 1: (9 + 0 + 9) / 2.
+    assert found[1].running_mean.tolist() == [3.0]
+    assert found[1].running_var.tolist() == [9.0]
 
 
 def test_the_callers_network_is_left_as_it_was() -> None:

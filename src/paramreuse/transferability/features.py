@@ -72,10 +72,30 @@ def frozen_features(network: nn.Module, batches: Batches) -> dict[str, FrozenFea
         ModelError: As for ``features_as_is``, or the network cannot be recalibrated on the batches.
         ScoreError: As for ``features_as_is``.
     """
+    return features_as_is(fitted_to(network, batches), batches)
+
+
+def fitted_to(network: nn.Module, batches: Batches) -> nn.Module:
+    """Return a copy of a network whose BatchNorm statistics are those of the batches' images.
+
+    A batch of a single image, as the last one may be, joins the one before it: a BatchNorm behind a
+    global pooling could not normalise it alone.
+
+    Raises:
+        ModelError: As for ``recalibrated``.
+        ScoreError: The batches cannot be used.
+    """
     device = device_of(network)
+    images: list[Tensor] = []
     with untouched_random_state():
-        images = [batch.inputs.to(device) for batch in walk_batches(batches)]
-    return features_as_is(recalibrated(network, images), batches)
+        for batch in walk_batches(batches):
+            inputs = batch.inputs.to(device)
+            alone = images and min(len(inputs), len(images[-1])) == 1
+            if alone and inputs.shape[1:] == images[-1].shape[1:]:
+                images[-1] = torch.cat([images[-1], inputs])
+            else:
+                images.append(inputs)
+    return recalibrated(network, images)
 
 
 def features_as_is(network: nn.Module, batches: Batches) -> dict[str, FrozenFeatures]:

@@ -15,7 +15,6 @@ from paramreuse.engine.plain import checked_output, device_of
 from paramreuse.sites.lending import Weights, lend
 from paramreuse.sites.matching import sites_of
 from paramreuse.sweep.batches import Batches, walk_batches
-from paramreuse.sweep.recalibration import recalibrated
 from paramreuse.sweep.scores import Dice, subject_means
 from paramreuse.transferability.cc_fv import cc_fv
 from paramreuse.transferability.cka import label_cka, linear_cka
@@ -25,6 +24,7 @@ from paramreuse.transferability.features import (
     FrozenFeatures,
     Pixels,
     features_as_is,
+    fitted_to,
     sample_pixels,
 )
 from paramreuse.transferability.h_score import h_score, h_score_regularised
@@ -106,7 +106,7 @@ def score_source(
         ScoreError: As for ``frozen_features``.
     """
     found = dict.fromkeys(SCORE_NAMES, float("nan"))
-    fitted = _fitted(source.network, batches)
+    fitted = fitted_to(source.network, batches)
     features = features_as_is(fitted, batches)
     for depth, suffix in ((OUTPUT, ""), (MIDDLE, "_middle")):
         if depth in features:
@@ -116,12 +116,6 @@ def score_source(
                 others = sample_pixels(pilot[depth], per_subject, seed=seed)
                 found[f"cka_pilot{suffix}"] = linear_cka(pixels.values, others.values)
     return found | (_of_outputs(fitted, batches) if source.output_fits else {})
-
-
-def _fitted(network: nn.Module, batches: Batches) -> nn.Module:
-    device = device_of(network)
-    with untouched_random_state():
-        return recalibrated(network, [batch.inputs.to(device) for batch in walk_batches(batches)])
 
 
 def _of_features(pixels: Pixels, seed: int) -> dict[str, float]:
