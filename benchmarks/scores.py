@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from gain import GRIDS
 from scipy.stats import kendalltau, weightedtau
 from torch import nn
 
 import paramreuse as pr
+from gain import GRIDS
 from paramreuse.sites.swaps import kernel_sites
 from paramreuse.training import initial_model
 from paramreuse.transferability.cka import linear_cka

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, ParamReuseError, SiteMismatchError
 from paramreuse.reuse.ranking import RANKING_COLUMNS, rank_sources
-from paramreuse.sweep.scores import Accuracy
+from paramreuse.sweep.scores import Accuracy, NegativeMSE
 from samples.networks import small_network
 
 Batch = tuple[Tensor, Tensor, Sequence[str]]
@@ -78,6 +78,48 @@ def test_the_pilot_as_its_own_source_comes_first_with_distance_zero() -> None:
         *(1.0, 0.0, 0.0, 0.0)
     ]
     assert frame["lineage"].tolist()[0] == "shared"
+
+
+def test_the_source_whose_features_tell_the_classes_comes_first() -> None:
+    # "blind" keeps nothing of the image; its kernels are nearer to the pilot's all the same.
+    images = torch.tensor([1.0, -1.0, 2.0, -2.0]).reshape(1, 1, 2, 2).repeat(6, 1, 1, 1)
+    images += 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    data = [(images, (images[:, 0] > 0).long(), [f"p{n}" for n in range(6)])]
+    sources = {"blind": source(2.0, 0.0), "seeing": source(-40.0, 30.0)}
+
+    frame = rank_sources(pilot(), sources, data).frame().set_index("source")
+
+    assert frame["rank"].to_dict() == {"seeing": 1, "blind": 2}
+    assert frame["rmse_rank"].to_dict() == {"seeing": 2, "blind": 1}
+    assert frame.loc["blind", "h_score"] == 0
+    assert frame.loc["seeing", "h_score"] > 0.8
+    assert frame.loc["seeing", "ridge"] == 1
+    # The sign is turned, so that the output layer calls every pixel the other class.
+    assert frame.loc["seeing", "zero_shot"] == 0
+
+
+def test_a_note_warns_where_a_source_has_another_start() -> None:
+    model = small_network()
+    images = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    data = [(images, torch.arange(6) % 2, [f"p{n}" for n in range(6)])]
+
+    frame = rank_sources(
+        model, {"other": small_network(1), "same": small_network(0)}, data, Accuracy(2)
+    ).frame()
+
+    notes = dict(zip(frame["source"], frame["note"], strict=True))
+    assert notes["same"] == ""
+    assert notes["other"].startswith("kernel_share, mean_drop and rmse measure nearness to a")
+
+
+def test_a_task_without_classes_is_ranked_by_swaps_and_says_why() -> None:
+    images = torch.randn(4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    data = [(images, images, ["a", "b", "c", "d"])]
+
+    frame = rank_sources(pilot(), {"far": source(5.0, 9.0)}, data, NegativeMSE()).frame()
+
+    assert math.isnan(frame["h_score"][0])
+    assert "the labels are torch.float32, expected integers" in frame["note"][0]
 
 
 def test_sources_are_only_ranked_where_there_are_some() -> None:

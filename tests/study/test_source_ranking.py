@@ -41,10 +41,12 @@ def test_a_source_without_a_kernel_that_fits_is_ranked_last(tmp_path: Path) -> N
     rows = findings_of(study, store).ranking.rows()
 
     # Were NaN compared with numbers, "odd" would stay where the study names it: first.
+    assert [row["rank"] for row in rows] == [1, 2, 3]
     assert [row["source"] for row in rows] == ["same", "stranger", "odd"]
-    assert [row["rank"] for row in rows] == [row["rmse_rank"] for row in rows] == [1, 2, 3]
-    assert (rows[0]["kernel_share"], rows[0]["rmse"]) == (1.0, 0.0)
     assert isnan(rows[2]["kernel_share"])
+    assert (rows[0]["kernel_share"], rows[0]["rmse"], rows[0]["rmse_rank"]) == (1.0, 0.0, 1)
+    assert rows[0]["cka_pilot"] == pytest.approx(1.0)
+    assert 0 < rows[1]["cka_pilot"] < 1
     # As texts, since NaN is not equal to itself.
     assert str(rows) == str(ranking_rows(tmp_path / "run"))
     store.close()

@@ -188,6 +188,15 @@ def test_a_balanced_draw_takes_as_many_of_each_class_as_there_are() -> None:
     assert np.bincount(drawn.labels.numpy()).tolist() == [4, 2, 4]
 
 
+def test_whole_images_are_drawn_as_pixels_are() -> None:
+    features = features_as_is(small_network(), small_batches(1))["output"]
+
+    drawn = sample_pixels(features, 1, seed=0)
+
+    assert drawn.owners == ("p0", "p1", "p2")
+    assert drawn.values.shape == (3, 48)
+
+
 def test_a_draw_without_any_label_is_refused() -> None:
     with pytest.raises(ScoreError, match="no pixel has a label of 0 or above"):
         sample_pixels(features_of(-torch.ones(1, 4).long(), ("a",)), 3, seed=0)

@@ -108,11 +108,24 @@ def test_a_source_with_other_classes_lends_its_features_only() -> None:
     found = score_source(loaded, bright_squares())
 
     assert not loaded.output_fits
-    assert torch.equal(loaded.network[6].weight, target[6].weight)
+    assert not torch.equal(loaded.network[6].weight, target[6].weight)
     assert torch.equal(loaded.network[3].weight, network(6)[3].weight)
     assert np.isnan(found["zero_shot"])
     assert np.isnan(found["leep"])
     assert np.isfinite(found["ridge"])
+
+
+def test_what_a_source_lacks_is_drawn_anew_and_never_the_targets() -> None:
+    target = knowing()
+    partly = {"3.weight": network(6)[3].weight.detach()}
+
+    first, again = (load_source(target, partly).network.state_dict() for _ in range(2))
+
+    assert torch.equal(first["3.weight"], partly["3.weight"])
+    for key in ("0.weight", "0.bias", "3.bias", "6.weight", "6.bias"):
+        assert not torch.equal(first[key], target.state_dict()[key]), key
+        assert torch.equal(first[key], again[key]), key
+    assert first["1.running_var"].tolist() == [1, 1, 1, 1]
 
 
 def test_what_cannot_be_computed_is_no_number() -> None:

@@ -303,7 +303,9 @@ def train(
 
 @app.command()
 def rank(run_folder: Run, as_json: Json = False) -> None:
-    """Rank the sources of a study by how much of each can be reused.
+    """Rank the sources of a study by what is foretold of their gain.
+
+    In order of the H-score of their features; the papers' order by RMSE and other scores beside it.
 
     Example: paramreuse rank runs/acdc
     """

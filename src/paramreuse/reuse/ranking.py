@@ -1,7 +1,9 @@
 """Many sources for one target: which lends most?
 
-Source: arXiv 2008.03411, "PR-RMSE": candidate sources are ranked by the RMSE of their kernels from
-a pilot model's. Measured swaps stand beside it, since a small RMSE need not mean a small drop.
+The order is by the H-score of each source's frozen features on the target's subjects, since of all
+scores that are shown it foretold best, wherever it can be computed, what loading a source gains
+(docs/results/gain-scores.md). Beside it stand the papers' order, by the RMSE of kernels from those
+of a pilot (arXiv 2008.03411, "PR-RMSE"), and measured swaps.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +16,9 @@ import torch
 from torch import nn
 
 from paramreuse.compare.distance import compare_models
+from paramreuse.compare.lineage import Lineage
 from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
-from paramreuse.errors import ParamReuseError, SiteMismatchError
+from paramreuse.errors import ModelError, ParamReuseError, ScoreError, SiteMismatchError
 from paramreuse.reuse.verdict import CONFIDENCE, Verdict, judge
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, match_sites
@@ -24,6 +27,8 @@ from paramreuse.sweep.batches import Batches, walk_batches
 from paramreuse.sweep.scores import Dice, Score
 from paramreuse.sweep.stopping import TOLERANCE
 from paramreuse.sweep.sweeping import sweep_sites
+from paramreuse.transferability.features import frozen_features
+from paramreuse.transferability.scoring import SCORE_NAMES, load_source, score_source
 from paramreuse.untouched import untouched_random_state
 
 if TYPE_CHECKING:
@@ -32,7 +37,25 @@ if TYPE_CHECKING:
 RANKING_COLUMNS = (
     *("rank", "source", "lineage", "kernel_share", "paper_kernel_share"),
     *("mean_drop", "rmse", "relative_rmse", "rmse_rank"),
+    *(*SCORE_NAMES, "note"),
 )
+
+ACROSS_STARTS = (
+    "kernel_share, mean_drop and rmse measure nearness to a common start, so they say nothing here"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureScores:
+    """What the frozen features of a source are worth.
+
+    Attributes:
+        values: What ``score_source`` found, by name; empty where it could not be asked.
+        reason: Why not; empty where it could.
+    """
+
+    values: Mapping[str, float]
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +68,7 @@ class RankedSource:
         verdict: Judgement of its kernels, swapped one at a time.
         rmse: Mean RMSE of its kernels from the pilot's, output layer aside; NaN if none is known.
         relative_rmse: The same of the relative RMSE.
+        scores: Scores of its features.
     """
 
     name: str
@@ -52,6 +76,17 @@ class RankedSource:
     verdict: Verdict
     rmse: float
     relative_rmse: float
+    scores: FeatureScores
+
+    def score(self, name: str) -> float:
+        """Return a score of ``SCORE_NAMES``; NaN where it is not known."""
+        return self.scores.values.get(name, float("nan"))
+
+    @property
+    def note(self) -> str:
+        """What to know before the numbers are believed; empty where there is nothing."""
+        across = "" if self.lineage == Lineage.SHARED else ACROSS_STARTS
+        return "; ".join(part for part in (across, self.scores.reason) if part)
 
     @property
     def mean_drop(self) -> float:
@@ -72,7 +107,12 @@ class KernelDistance(Protocol):
 
 
 def ranked_source(
-    name: str, verdict: Verdict, kernels: Sequence[KernelDistance], *, lineage: str
+    name: str,
+    verdict: Verdict,
+    kernels: Sequence[KernelDistance],
+    *,
+    lineage: str,
+    scores: FeatureScores,
 ) -> RankedSource:
     """Bring together what is known of one source.
 
@@ -81,10 +121,11 @@ def ranked_source(
         verdict: Judgement of its kernels, swapped one at a time.
         kernels: Distances of those kernels from the pilot's.
         lineage: Whether the two share a start.
+        scores: Scores of its features.
     """
     rmse = _finite_mean([kernel.rmse for kernel in kernels])
     relative = _finite_mean([kernel.relative_rmse for kernel in kernels])
-    return RankedSource(name, lineage, verdict, rmse, relative)
+    return RankedSource(name, lineage, verdict, rmse, relative, scores)
 
 
 def _finite_mean(values: Sequence[float]) -> float:
@@ -94,11 +135,12 @@ def _finite_mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Sources, the one whose kernels can be reused in most layers first.
+    """Sources, the one whose features tell the target's classes best first.
 
     Attributes:
-        sources: In order of rank; ties go to the smaller mean drop, and sources without a kernel
-            that fits come last.
+        sources: In order of rank: by ``h_score``, then by ``kernel_share``, then by the smaller
+            ``mean_drop``. A source whose kernels are the pilot's own comes first, one without a
+            kernel that fits last.
     """
 
     sources: tuple[RankedSource, ...]
@@ -115,6 +157,8 @@ class Ranking:
                         *(source.verdict.kernel_share, source.verdict.paper_kernel_share),
                         *(source.mean_drop, source.rmse, source.relative_rmse),
                         by_rmse.index(source) + 1,
+                        *(source.score(name) for name in SCORE_NAMES),
+                        source.note,
                     ),
                     strict=True,
                 )
@@ -127,7 +171,9 @@ class Ranking:
 
         Returns:
             Columns ``rank source lineage kernel_share paper_kernel_share mean_drop rmse
-            relative_rmse rmse_rank``; ``rmse_rank`` is the papers' order, smallest mean RMSE first.
+            relative_rmse rmse_rank``, where ``rmse_rank`` is the papers' order, smallest mean RMSE
+            first; then the scores of ``score_source``, NaN where they cannot be computed, and
+            ``note``, which warns where source and pilot do not share a start.
         """
         import pandas as pd
 
@@ -135,12 +181,21 @@ class Ranking:
 
 
 def order_sources(sources: Iterable[RankedSource]) -> Ranking:
-    """Put sources in order: most reusable kernel layers first, ties by the smaller mean drop."""
+    """Put sources in order, as ``Ranking`` says."""
     return Ranking(tuple(sorted(sources, key=_place)))
 
 
-def _place(source: RankedSource) -> tuple[tuple[bool, float], tuple[bool, float]]:
-    return _last_if_nan(-source.verdict.kernel_share), _last_if_nan(source.mean_drop)
+def _place(source: RankedSource) -> tuple[tuple[bool, float], ...]:
+    # Rounded: what only rounding errors tell apart is a tie, such as a source and its scaled copy.
+    h_score = round(source.score("h_score"), 6)
+    share = source.verdict.kernel_share
+    return (
+        (isnan(share), 0.0),
+        (source.rmse != 0, 0.0),
+        _last_if_nan(-h_score),
+        _last_if_nan(-share),
+        _last_if_nan(source.mean_drop),
+    )
 
 
 def _last_if_nan(value: float) -> tuple[bool, float]:
@@ -156,9 +211,10 @@ def rank_sources(
     tolerance: float = TOLERANCE,
     confidence: float = CONFIDENCE,
 ) -> Ranking:
-    """Rank sources by how many of their kernel layers can be reused in a pilot of the target.
+    """Rank sources by what is foretold of their gain.
 
-    Each kernel is swapped singly, with the shuffled control; see ``sweep_sites`` and ``judge``.
+    Each source is scored by its frozen features (``score_source``), and each of its kernels is
+    swapped into the pilot singly, with the shuffled control; see ``sweep_sites`` and ``judge``.
 
     Args:
         pilot: Target trained on part of its data, in evaluation mode; left as it is.
@@ -199,5 +255,26 @@ def rank_sources(
         keys = {site.key for site in kernels}
         distances = [row for row in comparison.rows if row.site.key in keys]
         lineage = str(comparison.lineage)
-        ranked.append(ranked_source(name, verdict, distances, lineage=lineage))
+        scores = feature_scores(pilot, lent, batches)
+        ranked.append(ranked_source(name, verdict, distances, lineage=lineage, scores=scores))
     return order_sources(ranked)
+
+
+def feature_scores(pilot: nn.Module, source: Weights, batches: Batches) -> FeatureScores:
+    """Score the features of a source on labelled subjects.
+
+    Args:
+        pilot: Network trained on the target.
+        source: Model, state dict or checkpoint path.
+        batches: Re-iterable of ``(inputs, labels, subjects)``.
+
+    Returns:
+        No values, and the reason, where labels are not classes (as of an auto-encoder), or what
+        enters the output layer is not one vector for each label.
+    """
+    try:
+        of_pilot = frozen_features(pilot, batches)
+        values = score_source(load_source(pilot, source), batches, pilot=of_pilot)
+    except (ModelError, ScoreError) as error:
+        return FeatureScores({}, str(error))
+    return FeatureScores(values)

@@ -9,11 +9,11 @@ from typing import Any
 
 from paramreuse.errors import StudyError
 from paramreuse.reuse.plan import Plan, plan_reuse
-from paramreuse.reuse.ranking import Ranking, order_sources, ranked_source
+from paramreuse.reuse.ranking import FeatureScores, Ranking, order_sources, ranked_source
 from paramreuse.reuse.verdict import Verdict, judge
 from paramreuse.sites.swaps import kernel_sites
 from paramreuse.study.config import JudgeSpec, Study
-from paramreuse.study.records import StoredDistance, StoredLineage
+from paramreuse.study.records import StoredDistance, StoredLineage, StoredSourceScore
 from paramreuse.study.run_folder import read_run
 from paramreuse.study.store import Store, opened_store
 from paramreuse.study.stored_sweep import joint_name, read_sweep, recalibrated_name
@@ -93,7 +93,7 @@ class Findings:
 
     @cached_property
     def ranking(self) -> Ranking:
-        """The sources that have been swept, the one that lends most first."""
+        """The sources that have been swept, the one that promises most first."""
         ranked = []
         for source, verdict in self.verdicts.items():
             judged = verdict.kernel_judgements
@@ -106,9 +106,15 @@ class Findings:
                     verdict,
                     [row for row in distances if row.key in keys],
                     lineage=lineage.lineage if lineage else "not compared",
+                    scores=self.feature_scores(source),
                 )
             )
         return order_sources(ranked)
+
+    def feature_scores(self, source: str) -> FeatureScores:
+        """Return the scores of a source's features; none where they were not stored."""
+        stored = self.store.read(StoredSourceScore, source=source)
+        return FeatureScores({row.name: row.value for row in stored})
 
     def lineage(self, source: str) -> StoredLineage | None:
         """Return whether a source shares the target's start; None where it was not compared."""
@@ -218,7 +224,7 @@ def planned(
 
 
 def ranking_rows(folder: Path) -> list[Row]:
-    """Rank the swept sources of a run folder: most reusable kernel layers first."""
+    """Rank the swept sources of a run folder by what is foretold of their gain."""
     with opened_findings(folder) as findings:
         _require_swept(findings, folder)
         return findings.ranking.rows()

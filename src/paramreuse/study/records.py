@@ -141,6 +141,22 @@ class StoredLineage:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSourceScore:
+    """What a score of its features says of a source.
+
+    Attributes:
+        source: Name of the source.
+        name: Name of the score, as in ``Ranking.frame``.
+        value: Higher is better; NaN where it could not be computed.
+    """
+
+    TABLE: ClassVar[str] = "source_scores"
+    source: str
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class TransferScore:
     """Dice of one class on one validation subject after one training of the transfer.
 
@@ -191,6 +207,7 @@ Record: TypeAlias = (
     | StoredDistance
     | StoredShift
     | StoredLineage
+    | StoredSourceScore
     | TransferScore
     | TransferEpoch
 )

@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS lineages (
     source TEXT PRIMARY KEY, lineage TEXT NOT NULL, reason TEXT NOT NULL, identical_share REAL,
     skipped TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS source_scores (
+    source TEXT NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY (source, name)
+);
 -- Sums per sample (JSON, samples x classes x sums), kept batch by batch while a sweep runs.
 CREATE TABLE IF NOT EXISTS statistics (
     sweep TEXT NOT NULL, batch INTEGER NOT NULL, swap TEXT NOT NULL, replacement TEXT NOT NULL,

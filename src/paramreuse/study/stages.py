@@ -29,6 +29,7 @@ from paramreuse.study.records import (
     TransferEpoch,
     TransferScore,
 )
+from paramreuse.study.source_scores import score_features
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import (
     joint_name,
@@ -112,10 +113,16 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
     shutil.rmtree(job.bench.folder / "training" / name)
 
 
+_MEASURED = (
+    *("sweeps", "scores", "statistics"),
+    *("distances", "batchnorms", "lineages", "source_scores"),
+)
+
+
 def _forget_measured(store: Store) -> None:
     """Remove what was measured of models that are no longer there."""
     with store.together():
-        for table in ("sweeps", "scores", "statistics", "distances", "batchnorms", "lineages"):
+        for table in _MEASURED:
             store.remove(table)
         for stage in ("compare", "sweep", "plan", "transfer"):
             forget_stage(store, stage)
@@ -124,7 +131,7 @@ def _forget_measured(store: Store) -> None:
 
 
 def run_compare(job: Job) -> str:
-    """Measure every source's distance from the target, and their BatchNorm statistics."""
+    """Measure every source's distance from the target, and score what its features are worth."""
     target = job.bench.model(TARGET)
     images = job.bench.images(job.bench.target.data).validation.images
     example = images[:2].to(job.bench.torch_device)
@@ -141,6 +148,7 @@ def run_compare(job: Job) -> str:
             job.store.write(distances)
             job.store.write(StoredShift(source, **asdict(row)) for row in norms)
             job.store.write([_stored_lineage(source, result)])
+        score_features(job, source)
         kernels = {site.key for site in kernel_sites(row.site for row in result.rows)}
         relative = [row.relative_rmse for row in result.rows if row.site.key in kernels]
         relative = [value for value in relative if isfinite(value)]

@@ -280,7 +280,7 @@ def sample_pixels(
     Raises:
         ScoreError: No pixel has a label.
     """
-    values = features.values.flatten(2).movedim(1, -1).reshape(-1, features.values.shape[1])
+    values = features.values.movedim(1, -1).reshape(-1, features.values.shape[1])
     labels = features.labels.reshape(-1)
     places = labels.numel() // len(features.owners)
     owners = [owner for owner in features.owners for _ in range(places)]

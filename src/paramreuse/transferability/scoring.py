@@ -14,6 +14,7 @@ from paramreuse.checkpoint import load_checkpoint
 from paramreuse.engine.plain import checked_output, device_of
 from paramreuse.sites.lending import Weights, lend
 from paramreuse.sites.matching import sites_of
+from paramreuse.sites.swaps import reinitialised, seed_of
 from paramreuse.sweep.batches import Batches, walk_batches
 from paramreuse.sweep.scores import Dice, subject_means
 from paramreuse.transferability.cc_fv import cc_fv
@@ -36,7 +37,9 @@ from paramreuse.untouched import untouched_random_state
 Array = NDArray[np.float64]
 
 PIXELS = 1024
-"""Pixels drawn of each subject; a second per source with four subjects."""
+"""Pixels drawn of each subject, fewer where there are more than ``MAX_PIXELS`` in all."""
+
+MAX_PIXELS = 8192
 
 FEATURE_SCORES = ("ridge", "knn", "logme", "h_score", "h_score_regularised", "cka_labels", "cc_fv")
 """Scores of features, once per depth; those of the middle end with ``_middle``."""
@@ -53,7 +56,8 @@ class LoadedSource:
     """A source in the target's architecture.
 
     Attributes:
-        network: Copy of the target that holds whatever of the source fits, in evaluation mode.
+        network: Copy of the target that holds whatever of the source fits, in evaluation mode;
+            the rest of it knows nothing.
         output_fits: Whether the output layer is the source's as well.
     """
 
@@ -61,17 +65,30 @@ class LoadedSource:
     output_fits: bool
 
 
-def load_source(target: nn.Module, source: Weights) -> LoadedSource:
+def load_source(target: nn.Module, source: Weights, *, seed: int = 0) -> LoadedSource:
     """Put whatever of a source fits into a copy of the target; the target is left as it was.
+
+    What does not fit is drawn anew, lest what the target has learnt be taken for the source's.
+
+    Args:
+        target: The network to load into.
+        source: Model, state dict or checkpoint path.
+        seed: Seed of the draws; the global random state is given back.
 
     Raises:
         CheckpointError: Nothing of the source fits.
         ModelError: ``source`` is not a model, a state dict or a path.
     """
     twin = deepcopy(target).eval()
-    report = load_checkpoint(twin, dict(lend(target, source)))
-    output = {site.key for site in sites_of(twin) if site.is_output}
-    return LoadedSource(twin, output <= set(report.loaded))
+    loaded = set(load_checkpoint(twin, dict(lend(target, source))).loaded)
+    sites = sites_of(twin)
+    left = [site for site in sites if not loaded.intersection((site.key, *site.aliases))]
+    with torch.no_grad():
+        for site in left:
+            layer = twin.get_submodule(site.path)
+            drawn = reinitialised(layer, site.attribute, seed=seed_of(seed, "reinit", site.key))
+            getattr(layer, site.attribute).copy_(drawn)
+    return LoadedSource(twin, not any(site.is_output for site in left))
 
 
 def score_source(
@@ -92,7 +109,7 @@ def score_source(
             background.
         pilot: ``frozen_features`` of a network trained on the target, on the same batches; without
             it there is no ``cka_pilot``.
-        per_subject: Pixels drawn of each subject.
+        per_subject: Pixels drawn of each subject at most; ``MAX_PIXELS`` bounds their sum.
         seed: Seed of the draws; the global random state is given back.
 
     Returns:
@@ -108,6 +125,8 @@ def score_source(
     found = dict.fromkeys(SCORE_NAMES, float("nan"))
     fitted = fitted_to(source.network, batches)
     features = features_as_is(fitted, batches)
+    num_subjects = len(set(features[OUTPUT].owners))
+    per_subject = max(1, min(per_subject, MAX_PIXELS // num_subjects))
     for depth, suffix in ((OUTPUT, ""), (MIDDLE, "_middle")):
         if depth in features:
             pixels = sample_pixels(features[depth], per_subject, seed=seed)
@@ -155,7 +174,9 @@ def _of_outputs(network: nn.Module, batches: Batches) -> dict[str, float]:
     score = Dice(num_classes=num_outputs)
     sums: dict[Hashable, Array] = {}
     for batch, output, wanted in zip(walked, outputs, labels, strict=True):
-        counts = score.statistics(output, wanted).numpy()
+        # Dice counts positions: one label of a whole image is one position.
+        place = (..., None) if wanted.ndim == 1 else ...
+        counts = score.statistics(output[place], wanted[place]).numpy()
         for subject, part in zip(batch.subjects, counts, strict=True):
             sums[subject] = sums.get(subject, 0.0) + part
     dice = subject_means(score.score(np.stack(list(sums.values()))), score.foreground)
