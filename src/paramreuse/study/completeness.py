@@ -9,6 +9,7 @@ from paramreuse.study.records import (
     StoredDistance,
     StoredLineage,
     StoredShift,
+    StoredSourceScore,
     TrainedEpoch,
     TransferEpoch,
     TransferScore,
@@ -19,7 +20,10 @@ from paramreuse.study.stored_sweep import is_joint
 _TABLES: dict[str, tuple[str, ...]] = {
     "data": (SplitSubject.TABLE,),
     "train": (TrainedEpoch.TABLE,),
-    "compare": (StoredDistance.TABLE, StoredShift.TABLE, StoredLineage.TABLE),
+    "compare": (
+        *(StoredDistance.TABLE, StoredShift.TABLE),
+        *(StoredLineage.TABLE, StoredSourceScore.TABLE),
+    ),
     "transfer": (TransferScore.TABLE, TransferEpoch.TABLE),
 }
 """The tables that a stage fills; the sweep's are counted sweep by sweep."""
