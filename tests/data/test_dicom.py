@@ -71,3 +71,31 @@ def test_a_file_of_several_frames_is_named(tmp_path: Path) -> None:
     write_dicom(tmp_path / "a.dcm", frames, Rows=3, NumberOfFrames=2)
     with pytest.raises(DataError, match=r"pixels have shape \(2, 3, 4\), expected one grey image"):
         read_dicom(tmp_path / "a.dcm")
+
+
+def test_an_image_that_declares_far_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a.dcm", PIXELS, Rows=60_000, Columns=60_000)
+    with pytest.raises(DataError, match=r"a\.dcm: its \d+ bytes would become 6866 MiB in memory"):
+        read_dicom(tmp_path / "a.dcm")
+
+
+def test_a_file_that_is_deflated_as_a_whole_says_how_to_write_it(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a.dcm", PIXELS, TransferSyntaxUID="1.2.840.10008.1.2.1.99")
+    with pytest.raises(DataError, match=r"it is deflated as a whole; write it anew with gdcmconv"):
+        read_dicom(tmp_path / "a.dcm")
+
+
+def test_a_value_that_is_not_a_number_is_named(tmp_path: Path) -> None:
+    pixels = np.full((3, 4), np.nan, dtype=np.float32)
+    write_dicom(
+        tmp_path / "a.dcm",
+        None,
+        Rows=3,
+        Columns=4,
+        SamplesPerPixel=1,
+        PhotometricInterpretation="MONOCHROME2",
+        BitsAllocated=32,
+        FloatPixelData=pixels.tobytes(),
+    )
+    with pytest.raises(DataError, match=r"a\.dcm: 12 pixels are NaN or infinite"):
+        read_dicom(tmp_path / "a.dcm")

@@ -1,8 +1,11 @@
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from paramreuse.data.folder import read_folder
 from paramreuse.errors import DataError
@@ -243,3 +246,31 @@ def test_a_spacing_that_is_none_is_refused(tmp_path: Path, spacing_mm: Any) -> N
     write_pictures(tmp_path)
     with pytest.raises(DataError, match="expected one or two numbers above 0"):
         read_folder(tmp_path, **PATTERNS, classes=CLASSES, spacing_mm=spacing_mm)
+
+
+def test_numbers_of_a_palette_are_classes_and_not_intensities(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    indices = Image.fromarray((GREY == 7).astype(np.uint8)).convert("P")
+    indices.putpalette([0, 0, 0, 255, 0, 0])
+    indices.save(tmp_path / "masks/a_1_gt.png")
+    pictures = read_folder(tmp_path, **PATTERNS, classes=["background", "LV"], spacing_mm=1)
+    (piece,) = pictures.read_subject("a")
+
+    assert piece.labels is not None
+    assert piece.labels.nonzero().tolist() == [[1, 2]]
+    indices.save(tmp_path / "images/a_1.png")
+    with pytest.raises(DataError, match=r"images/a_1\.png: its pixels are numbers of colours"):
+        pictures.read_subject("a")
+
+
+def test_a_picture_of_10_to_the_9_columns_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    path = tmp_path / "images/a_1.png"
+    content = bytearray(path.read_bytes())
+    content[16:20] = struct.pack(">I", 10**9)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+    pictures = read_folder(tmp_path, **PATTERNS, classes=CLASSES, spacing_mm=1)
+    with pytest.raises(DataError, match=r"a_1\.png: its \d+ bytes would become 3815 MiB in memory"):
+        pictures.read_subject("a")

@@ -359,7 +359,7 @@ def test_what_a_graph_could_get_wrong_is_right_or_left_to_full_passes(
     assert_right(target, source, inputs)
 
 
-@pytest.mark.parametrize("make", [Weighted, Sideways, Recurrent, Gated])
+@pytest.mark.parametrize("make", [Weighted, Sideways, Recurrent])
 def test_these_are_captured_all_the_same(make: Callable[[], nn.Module]) -> None:
     engine = partial_engine(random_weights(make(), 0), torch.randn(2, 2, 4, 4))
 

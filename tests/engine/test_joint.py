@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import paramreuse.engine.joint
-import paramreuse.sweep.sweeping
+import paramreuse.sweep.engines
 from paramreuse.engine.joint import extents_of
 from paramreuse.engine.partial import PartialEngine
 from paramreuse.engine.plain import Engine
@@ -243,10 +243,12 @@ def sweeps(
 ) -> tuple[Sweep, Sweep]:
     """Return a sweep by plain passes and one with the swaps of a layer as one batch."""
 
-    def joint(model: nn.Module, example: Tensor, *, memory_limit_gb: float | None = None) -> Engine:
+    def joint(
+        model: nn.Module, example: Tensor, *, memory_limit_gb: float | None = None, **_: Any
+    ) -> Engine:
         return together(model, example, limit_gb=memory_limit_gb)
 
-    monkeypatch.setattr(paramreuse.sweep.sweeping, "partial_engine", joint)
+    monkeypatch.setattr(paramreuse.sweep.engines, "partial_engine", joint)
     generator = torch.Generator().manual_seed(4)
     labels = torch.randint(0, 4, (len(images), *images.shape[2:]), generator=generator)
     ids = [f"s{index // 2}" for index in range(len(images))]

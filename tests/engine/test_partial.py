@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import paramreuse.engine.fitted
-import paramreuse.sweep.sweeping
+import paramreuse.sweep.engines
 from paramreuse.engine.capture import capture
 from paramreuse.engine.convolution import ConvNode, Geometry, Norm, scale_and_shift
 from paramreuse.engine.execution import Network
@@ -398,7 +398,7 @@ def test_what_rounding_could_turn_is_settled_and_nothing_else(
     batches = [(inputs[i : i + 1], labels[i : i + 1], [i]) for i in range(3)]
     full = sweep_sites(target, state, batches, Dice(3), engine="full")
     engine = Rounding(target)
-    monkeypatch.setattr(paramreuse.sweep.sweeping, "partial_engine", lambda *_, **__: engine)
+    monkeypatch.setattr(paramreuse.sweep.engines, "partial_engine", lambda *_, **__: engine)
 
     rounded = sweep_sites(target, state, batches, Dice(3))
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from paramreuse.errors import MissingExtraError, StudyError
+from paramreuse.plain_text import plain_text
 from paramreuse.report import requirements
 from paramreuse.report.contents import ExampleImage, ReportData, SourceReport
 from paramreuse.report.page import render_page, write_report
@@ -82,7 +83,7 @@ def test_nothing_on_the_page_can_leave_its_place() -> None:
     )
     # JSON keeps the name as it was; a lone surrogate cannot be written as UTF-8.
     assert embedded(page)["sites"][0]["path"] == nasty
-    page.encode("utf-8")
+    assert plain_text(page) == page
 
 
 def test_json_has_no_nan_and_infinity_is_shown_as_such() -> None:

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +16,7 @@ from paramreuse.alignment.channels import POSITION, ChannelGroup, Dims, Ids, Tie
 from paramreuse.alignment.operations import apply_rule
 from paramreuse.checkpoint.tied import first_names, named_tensors
 from paramreuse.errors import ModelError
+from paramreuse.sites.copies import private_copy
 from paramreuse.untouched import untouched_random_state
 
 _INPUT = "the network's input"
@@ -50,9 +50,9 @@ def channel_groups(model: nn.Module, example_input: Tensor) -> list[ChannelGroup
     Raises:
         ModelError: The network cannot be traced.
     """
-    traced = _trace(deepcopy(model).eval(), example_input)
+    traced = _trace(private_copy(model).eval(), example_input)
     _join_tied(traced, aliases_of(model))
-    return _checked(deepcopy(model).eval(), example_input, _traced_groups(traced))
+    return _checked(private_copy(model).eval(), example_input, _traced_groups(traced))
 
 
 def aliases_of(model: nn.Module) -> dict[str, str]:

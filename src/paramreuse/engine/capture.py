@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -29,10 +31,12 @@ def capture(model: nn.Module, example_input: Tensor, accept: Callable[[Graph], T
     Raises:
         CaptureError: Neither torch.fx nor torch.export gives a graph that is accepted.
     """
+    _refuse_hooks(model)
     reasons = []
     for tracer in (traced, exported):
         try:
-            with warnings.catch_warnings():
+            # torch.export prints the whole graph when it refuses a branch.
+            with warnings.catch_warnings(), redirect_stderr(StringIO()):
                 warnings.simplefilter("ignore")
                 graph = tracer(model, example_input)
             return accept(graph)
@@ -42,6 +46,18 @@ def capture(model: nn.Module, example_input: Tensor, accept: Callable[[Graph], T
         except Exception as error:
             reasons.append(f"{tracer.__name__}: {_first_line(error)}")
     raise CaptureError("; ".join(reasons))
+
+
+def _refuse_hooks(model: nn.Module) -> None:
+    """Refuse to run the caller's hooks on stand-ins, which they would go on holding.
+
+    Raises:
+        CaptureError: There is a forward hook that does not come with PyTorch.
+    """
+    for path, module in model.named_modules():
+        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        if any(not type(hook).__module__.startswith("torch.") for hook in hooks):
+            raise CaptureError(f"forward hooks of {path or 'the model'!r} change what it computes")
 
 
 def _first_line(error: Exception) -> str:

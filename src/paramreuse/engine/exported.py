@@ -12,6 +12,7 @@ from paramreuse.engine.operations import (
     add_alike,
     arguments_of,
     batch_norm,
+    copy_to_trace,
     output_of,
     same,
     tensors_by_key,
@@ -42,6 +43,7 @@ def exported(model: nn.Module, example: Tensor) -> Graph:
     Raises:
         CaptureError: The model does what the graph cannot hold.
     """
+    model = copy_to_trace(model)
     # One sample would be taken for a fixed size.
     program = _program(model, torch.cat([example, example]) if len(example) == 1 else example)
     number = _num_samples(program)

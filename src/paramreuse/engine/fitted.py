@@ -5,24 +5,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from paramreuse.engine.agreement import AGREEMENT, difference, nudged
 from paramreuse.engine.capture import capture
 from paramreuse.engine.execution import Footprint, Network
 from paramreuse.engine.fusion import fused
 from paramreuse.engine.graph import Graph
 from paramreuse.engine.operations import CaptureError
-from paramreuse.engine.plain import checked_output, run_with
+from paramreuse.engine.plain import RUN_ERRORS, FullEngine
 from paramreuse.engine.schedule import useful_slots
-
-AGREEMENT = 1e-4
-"""Largest difference from the model, in units of its largest output, that is taken for rounding."""
 
 _CACHE_BYTES = 2**20
 """How large a value may get before samples are split further: a core's second-level cache."""
-
-_PATTERN = 997
-"""A prime, so that the pattern falls on other places in every channel."""
-
-RUN_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
 
 _VARIANTS = 8
 """Swaps that run in turn on the same samples, while what was kept of those is in the cache."""
@@ -57,14 +50,22 @@ class FittedNetwork:
         inputs: One batch.
         limit_bytes: Bounds what is kept.
         together: As above.
+        plain: Runs the model as it is, if that takes more than calling it.
 
     Raises:
         CaptureError: The model cannot be captured, or the captured graph gives other outputs.
     """
 
     def __init__(
-        self, model: nn.Module, inputs: Tensor, limit_bytes: int | None, *, together: bool
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        limit_bytes: int | None,
+        *,
+        together: bool,
+        plain: FullEngine | None = None,
     ) -> None:
+        plain = plain or FullEngine(model)
         if torch.is_autocast_enabled(inputs.device.type):
             raise CaptureError("autocast is on, and a captured graph would not follow it")
 
@@ -72,7 +73,7 @@ class FittedNetwork:
             nodes, output = fused(graph)
             packs = limit_bytes is None
             network = Network(nodes, output, graph.tensors, packs_bare_kernels=packs)
-            _check(model, graph, network, inputs)
+            _check(plain, graph, network, inputs)
             return graph, network
 
         graph, self.network = capture(model, inputs, checked)
@@ -157,29 +158,13 @@ class FittedNetwork:
         return moved
 
 
-def difference(outputs: Tensor, reference: Tensor) -> float:
-    """Return the largest difference in units of the largest reference value; NaN equals NaN."""
-    if outputs.shape != reference.shape or outputs.dtype != reference.dtype:
-        return float("inf")
-    if not outputs.numel() or torch.equal(outputs, reference):
-        return 0.0
-    known = torch.isfinite(reference)
-    if not torch.equal(known, torch.isfinite(outputs)):
-        return float("inf")
-    outputs, reference = outputs[known].double(), reference[known].double()
-    if not outputs.numel():
-        return 0.0
-    largest = float(reference.abs().max())
-    return float((outputs - reference).abs().max()) / max(largest, torch.finfo(torch.float32).tiny)
-
-
-def _check(model: nn.Module, graph: Graph, network: Network, inputs: Tensor) -> None:
+def _check(plain: FullEngine, graph: Graph, network: Network, inputs: Tensor) -> None:
     """Compare the graph with the model, also with every tensor moved a little.
 
     A tensor whose value was written into the graph as a constant would not follow a swap.
     """
     x = inputs if graph.num_samples is not None else inputs[:2]
-    own = {key: _nudged(graph.tensors[key]) for key in sorted(set(graph.canonical.values()))}
+    own = {key: nudged(graph.tensors[key]) for key in sorted(set(graph.canonical.values()))}
     moved = Network(network.nodes, network.output, network.tensors | own)
     for what, tensors, trial in (
         ("graph", {}, network),
@@ -187,21 +172,9 @@ def _check(model: nn.Module, graph: Graph, network: Network, inputs: Tensor) -> 
     ):
         try:
             with torch.no_grad():
-                wanted = checked_output(run_with(model, tensors, x))
+                wanted = plain.outputs(tensors, x)
                 off = difference(trial.clean_pass(x)[0], wanted)
         except RUN_ERRORS as error:
             raise CaptureError(f"its {what} does not run: {error}") from error
         if not off <= AGREEMENT:
             raise CaptureError(f"its {what} is off by {off:.1e} of the largest output")
-
-
-def _nudged(tensor: Tensor) -> Tensor:
-    """Move every value by up to a twentieth, in a pattern that fits no number of channels."""
-    if not tensor.is_floating_point():
-        return tensor
-    pattern = torch.arange(_PATTERN, device=tensor.device, dtype=torch.float64).cos()
-    repeats = -(-tensor.numel() // _PATTERN)
-    waves = (1 + 0.05 * pattern).to(tensor.dtype).repeat(repeats)[: tensor.numel()]
-    moved = tensor * waves.view(tensor.shape)
-    # A zero would stay, and hide whatever is behind it.
-    return torch.where(tensor == 0, waves.abs().view(tensor.shape) / 2, moved)

@@ -12,9 +12,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from paramreuse.engine.agreement import AGREEMENT, difference
 from paramreuse.engine.execution import Network, Prepared
-from paramreuse.engine.fitted import AGREEMENT, RUN_ERRORS, FittedNetwork, difference
+from paramreuse.engine.fitted import FittedNetwork
 from paramreuse.engine.operations import CaptureError
+from paramreuse.engine.plain import RUN_ERRORS
 from paramreuse.engine.schedule import Slot, Step, inputs_of
 
 Extent: TypeAlias = "int | tuple[Extent, ...] | None"

@@ -11,6 +11,7 @@ from paramreuse.checkpoint.tied import first_names
 from paramreuse.engine.graph import Ref
 from paramreuse.engine.plain import own_tensors
 from paramreuse.errors import ModelError
+from paramreuse.sites.copies import private_copy
 
 aten = torch.ops.aten
 
@@ -46,6 +47,18 @@ def tensors_by_key(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]
     own = own_tensors(model)
     canonical = first_names(own)
     return {key: own[key].detach() for key, first in canonical.items() if first == key}, canonical
+
+
+def copy_to_trace(model: nn.Module) -> nn.Module:
+    """Return a copy with the model's own tensors, on which forward may keep stand-ins.
+
+    Raises:
+        CaptureError: The model cannot be copied.
+    """
+    try:
+        return private_copy(model, shared=own_tensors(model).values())
+    except ModelError as error:
+        raise CaptureError(str(error)) from error
 
 
 def arguments_of(

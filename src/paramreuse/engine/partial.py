@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from paramreuse.engine.fitted import AGREEMENT, FittedNetwork, difference
+from paramreuse.engine.agreement import AGREEMENT, difference
+from paramreuse.engine.fitted import FittedNetwork
 from paramreuse.engine.joint import JointSwaps
 from paramreuse.engine.operations import CaptureError
 from paramreuse.engine.plain import Engine, FullEngine
@@ -15,7 +16,11 @@ _GB = 10**9
 
 
 def partial_engine(
-    model: nn.Module, example_input: Tensor, *, memory_limit_gb: float | None = None
+    model: nn.Module,
+    example_input: Tensor,
+    *,
+    memory_limit_gb: float | None = None,
+    plain: FullEngine | None = None,
 ) -> Engine:
     """Return the fast engine for a model, or plain forward passes where it cannot be captured.
 
@@ -24,14 +29,17 @@ def partial_engine(
         example_input: One batch.
         memory_limit_gb: Bounds what is kept from a batch, in units of 1e9 bytes; what does not fit
             is recomputed.
+        plain: Runs the model as it is, if that takes more than calling it.
 
     Returns:
         A ``PartialEngine``, or a ``FullEngine`` whose ``notes`` say why.
     """
+    plain = plain or FullEngine(model)
     try:
-        return PartialEngine(model, example_input, memory_limit_gb=memory_limit_gb)
+        return PartialEngine(model, example_input, memory_limit_gb=memory_limit_gb, plain=plain)
     except CaptureError as error:
-        return FullEngine(model, notes=(_note(str(error)),))
+        plain.notes = (_note(str(error)),)
+        return plain
 
 
 def _note(reason: str) -> str:
@@ -55,6 +63,7 @@ class PartialEngine:
         example_input: One batch.
         memory_limit_gb: Bounds what is kept from a batch.
         together: Run the swaps of a layer as one batch; left out: on every device but the CPU.
+        plain: Runs the model as it is, if that takes more than calling it.
 
     Raises:
         CaptureError: The model cannot be captured, or the captured graph gives other outputs.
@@ -67,12 +76,13 @@ class PartialEngine:
         *,
         memory_limit_gb: float | None = None,
         together: bool | None = None,
+        plain: FullEngine | None = None,
     ) -> None:
         self.notes: tuple[str, ...] = ()
         self.rounding = 0.0
         self._clean_rounding = 0.0
         self._model = model
-        self._full = FullEngine(model)
+        self._full = plain or FullEngine(model)
         self._limit = None if memory_limit_gb is None else int(memory_limit_gb * _GB)
         self._together = example_input.device.type != "cpu" if together is None else together
         self._current: FittedNetwork | None = None
@@ -84,7 +94,9 @@ class PartialEngine:
         self._joint: dict[FittedNetwork, JointSwaps] = {}
 
     def _captured(self, inputs: Tensor) -> FittedNetwork:
-        return FittedNetwork(self._model, inputs, self._limit, together=self._together)
+        return FittedNetwork(
+            self._model, inputs, self._limit, together=self._together, plain=self._full
+        )
 
     def fitting(self, inputs: Tensor) -> int:
         """Return how many samples of a batch to hand over at once, for memory's sake."""
@@ -95,6 +107,10 @@ class PartialEngine:
         """Run the target as it is, plainly, and once more to keep what swaps will need."""
         with torch.no_grad():
             return self._baseline(inputs)
+
+    def plain(self, inputs: Tensor) -> Tensor:
+        """Run the target as it is, and keep nothing."""
+        return self._full.plain(inputs)
 
     def _baseline(self, inputs: Tensor) -> Tensor:
         self._chunks = []  # what was kept of the last batch goes before more is kept

@@ -14,6 +14,7 @@ from paramreuse.engine.operations import (
     CaptureError,
     arguments_of,
     batch_norm,
+    copy_to_trace,
     output_of,
     same,
     tensors_by_key,
@@ -45,12 +46,7 @@ def traced(model: nn.Module, example: Tensor) -> Graph:
     Raises:
         CaptureError: The model does what the graph cannot hold.
     """
-    # What forward keeps on its module stays on the copy; the tensors are the model's own.
-    own = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    try:
-        model = copy.deepcopy(model, own)
-    except (RuntimeError, TypeError, ValueError, AttributeError, copy.Error) as error:
-        raise CaptureError(f"it cannot be copied: {error}") from error
+    model = copy_to_trace(model)
     graph = _Tracer(model).trace(model)
     tensors, canonical = tensors_by_key(model)
     nodes: list[Call] = [Call(same)]
@@ -74,6 +70,9 @@ def traced(model: nn.Module, example: Tensor) -> Graph:
 
 class _Tracer(fx.Tracer):
     """Refuses tensors that come from nowhere: it would hang them on the caller's model."""
+
+    proxy_buffer_attributes = True
+    """A branch on a running mean would be baked into the graph; on a stand-in it fails."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
 
+from paramreuse.plain_text import plain_text
 from paramreuse.report.contents import Row
 
 
@@ -67,5 +68,5 @@ def embedded_json(value: object) -> str:
 
 
 def readable(text: str) -> str:
-    """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Return ``text`` as a page may hold it: what turns or hides text around it is spelled out."""
+    return plain_text(text)

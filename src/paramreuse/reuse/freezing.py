@@ -24,6 +24,7 @@ from paramreuse.reuse.frozen_norm import (
     frozen_statistics,
     unfreeze_statistics,
 )
+from paramreuse.sites.copies import private_copy
 from paramreuse.untouched import untouched_random_state
 
 _AGREEMENT = 1e-5
@@ -303,7 +304,7 @@ def _check_modes_agree(
     model: nn.Module, keys: frozenset[str], inputs: Sequence[Any]
 ) -> dict[str, float]:
     """Compare outputs of the fully frozen parts in both modes, on a copy of the model."""
-    copy = deepcopy(model).eval()
+    copy = private_copy(model).eval()
     differences = {}
     with untouched_random_state(), torch.no_grad():
         calls = _calls_of(copy, list(_frozen_parts(copy, keys)), inputs)

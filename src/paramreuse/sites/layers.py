@@ -5,7 +5,6 @@ is here; the rest of the package knows kinds and families only.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
@@ -17,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from paramreuse.errors import ModelError
+from paramreuse.sites.copies import private_copy
 from paramreuse.untouched import untouched_random_state
 
 
@@ -248,7 +248,7 @@ def execution_order(model: nn.Module, example_input: Tensor) -> dict[str, int]:
         Rank by path, for the modules that ran. The out-projection of an attention layer counts
         with the layer, which uses its tensors without calling it.
     """
-    twin = deepcopy(model).eval()
+    twin = private_copy(model).eval()
     ranks: dict[str, int] = {}
     clock = count()
 
@@ -261,7 +261,7 @@ def execution_order(model: nn.Module, example_input: Tensor) -> dict[str, int]:
     for path, module in twin.named_modules():
         module.register_forward_pre_hook(remember(path))
     with torch.no_grad(), untouched_random_state():
-        twin(example_input)
+        twin(example_input.clone())
     for path, module in twin.named_modules():
         if isinstance(module, nn.MultiheadAttention) and path in ranks:
             ranks.setdefault(key_of(path, "out_proj"), ranks[path])

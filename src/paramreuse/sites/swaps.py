@@ -7,7 +7,6 @@ in random order.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, SiteMismatchError
+from paramreuse.sites.copies import private_copy
 from paramreuse.sites.layers import KERNEL_FAMILIES, Kind, kinds_of_torch_layer
 from paramreuse.sites.lending import Weights, lend
 from paramreuse.sites.matching import Site, Unit, source_key, units_of
@@ -236,7 +236,7 @@ def reinitialised(layer: nn.Module, attribute: str, *, seed: int) -> Tensor:
         names = ("reset_parameters", "_reset_parameters")
         reset = next((name for name in names if callable(getattr(layer, name, None))), None)
         if reset is not None:
-            twin = deepcopy(layer).cpu()
+            twin = private_copy(layer).cpu()
             getattr(twin, reset)()
             return getattr(twin, attribute).detach()  # type: ignore[no-any-return]
         kind = {name: kind for kind, name in kinds_of_torch_layer(layer).items()}.get(attribute)

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from paramreuse.errors import ScoreError
+from paramreuse.sites.copies import private_copy
 from paramreuse.sites.lending import tensors_of
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.sites.swaps import Replacements, is_identical
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.runner import Progress, Trial, TrialName, is_finite, remarks_on
-from paramreuse.untouched import private_copy
 
 Array = NDArray[np.float64]
 Evaluate: TypeAlias = Callable[[nn.Module], float | Mapping[str, float]]

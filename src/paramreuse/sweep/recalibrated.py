@@ -7,7 +7,6 @@ Source: REPAIR (ICLR 2023, arXiv 2211.08403); Schneider et al. (NeurIPS 2020, ar
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from paramreuse.engine.plain import FullEngine, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, SiteMismatchError
+from paramreuse.sites.copies import private_copy
 from paramreuse.sites.layers import KERNEL_FAMILIES, Kind
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, compare_sites, require_sites
@@ -29,6 +29,7 @@ from paramreuse.sites.swaps import (
     replacements_for,
 )
 from paramreuse.sweep.batches import Batches, walk_batches
+from paramreuse.sweep.engines import ONE_AT_A_TIME
 from paramreuse.sweep.outcomes import MEAN, Sweep
 from paramreuse.sweep.recalibration import recalibrated, statistic_keys
 from paramreuse.sweep.runner import Progress, Runner, Trial
@@ -83,7 +84,7 @@ def sweep_recalibrated(  # noqa: PLR0913 - what sweep_sites takes, and the calib
     require_evaluation_mode(target)
     recomputed = statistic_keys(target)
     lent = lend(target, source)
-    with untouched_random_state(), torch.no_grad():
+    with ONE_AT_A_TIME, untouched_random_state(), torch.no_grad():
         images = _images_of(calibration, device_of(target))
         example = next(walk_batches(batches)).inputs.to(device_of(target))
         match = compare_sites(target, lent, example_input=example)
@@ -189,7 +190,7 @@ class _RecalibratingEngine(FullEngine):
         return super().settled({**variant, **self._statistics[keys]})
 
     def _recompute(self, variant: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        twin = deepcopy(self._base)
+        twin = private_copy(self._base)
         held = tensors_of(twin)
         for key, tensor in variant.items():
             held[key].copy_(tensor)

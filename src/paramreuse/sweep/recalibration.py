@@ -1,7 +1,6 @@
 """BatchNorm statistics recomputed on given inputs, without touching the caller's model."""
 
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paramreuse.errors import ModelError
+from paramreuse.sites.copies import private_copy
 from paramreuse.sites.layers import key_of
 from paramreuse.untouched import untouched_random_state
 
@@ -33,7 +33,7 @@ def recalibrated(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     Raises:
         ModelError: There is no batch, or one leaves a BatchNorm a single value per channel.
     """
-    twin = deepcopy(model).eval()
+    twin = private_copy(model).eval()
     norms = _norms_with_statistics(twin)
     moments: dict[str, _Moments] = {}
     hooks = [

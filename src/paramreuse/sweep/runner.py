@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paramreuse.engine.plain import Engine, checked_output, device_of
+from paramreuse.engine.plain import Engine, device_of
 from paramreuse.errors import ScoreError
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.sites.swaps import SOURCE, Replacements, Swap, is_identical
@@ -174,7 +174,7 @@ class Runner:
             device = device_of(self._lenders.target)
             size = self._engine.fitting(batch.inputs.to(device))
             for inputs, labels, subjects in _pieces(batch, size):
-                output = checked_output(self._lenders.target(inputs.to(device)))
+                output = self._engine.plain(inputs.to(device))
                 statistics = self._baseline_statistics(output, labels.to(device))
                 ledger.add(BASELINE, subjects, statistics)
         return self._subject_scores(ledger.of(BASELINE))

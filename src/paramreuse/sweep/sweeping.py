@@ -4,14 +4,14 @@ Source: arXiv 2008.03411 and 2008.03414, "parameter reuse"; the controls and the
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from paramreuse.engine.partial import partial_engine
-from paramreuse.engine.plain import Engine, FullEngine, device_of, require_evaluation_mode
+from paramreuse.engine.plain import device_of, require_evaluation_mode
 from paramreuse.engine.precision import float32_arithmetic
-from paramreuse.errors import ModelError, ScoreError
+from paramreuse.errors import ScoreError
 from paramreuse.sites.lending import Weights, lend
 from paramreuse.sites.matching import compare_sites, require_sites
 from paramreuse.sites.swaps import (
@@ -21,12 +21,15 @@ from paramreuse.sites.swaps import (
     replacements_for,
 )
 from paramreuse.sweep.batches import Batches, walk_batches
+from paramreuse.sweep.engines import ONE_AT_A_TIME, choose_engine
 from paramreuse.sweep.evaluated import Evaluate, evaluated_sweep
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.runner import Progress, Runner, SweepLog, Trial
 from paramreuse.sweep.scores import Score
 from paramreuse.sweep.stopping import CONFIDENCE, TOLERANCE, StoppingRule
 from paramreuse.untouched import untouched_random_state
+
+_NOT_STOPPED = "every subject was scored, as ending swaps early would put other batches together"
 
 
 def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score has a default
@@ -50,7 +53,10 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
 ) -> Sweep:
     """Score every swap of a list, with the baseline and the controls.
 
-    The target, the source and the global random state are the same afterwards. Batches are
+    The target, the source and the global random state are the same afterwards. The target is tried
+    out first: one whose outputs do not follow from its tensors and its input alone is swept in a
+    slower way that is right for it, as ``notes`` says, or refused. Sweeps of several threads wait
+    for each other. Batches are
     computed in float32, on graphics processors too, whatever precision PyTorch is allowed.
 
     Args:
@@ -79,7 +85,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
 
     Raises:
         SiteMismatchError: Nothing of the source fits the target, or a set of swaps is unknown.
-        ModelError: The target is in training mode, or does not return a tensor.
+        ModelError: The target is in training mode, does not return a tensor, or gives other outputs
+            at each pass.
         ScoreError: The batches cannot be used, no subject has a foreground class, or the untouched
             target's outputs are NaN.
     """
@@ -89,41 +96,36 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
     if stop not in (None, "decided"):
         raise ScoreError(f"unknown rule stop={stop!r}: expected None or 'decided'")
     lent = lend(target, source)
-    with untouched_random_state():
+    with ONE_AT_A_TIME, untouched_random_state():
         match = compare_sites(
             target, lent, exclude=exclude, example_input=_example(target, batches)
         )
         require_sites(match)
-        chosen = make_swaps(match.sites, swaps)
+        wanted = make_swaps(match.sites, swaps)
         lenders = replacements_for(target, lent, controls, seed=seed)
-        trials = [Trial(swap, name) for swap in chosen for name in lenders.names]
+        trials = [Trial(swap, name) for swap in wanted for name in lenders.names]
         if evaluate is not None:
             return evaluated_sweep(evaluate, trials, lenders, match.skipped, progress)
         assert batches is not None
         assert score is not None
         with torch.no_grad(), float32_arithmetic():
-            fast = _engine(engine, target, batches, memory_limit_gb)
-            runner = Runner(score, trials, lenders, fast, log, progress)
-            if stop is None:
-                runner.run(batches)
-            else:
+            example = _example(target, batches)
+            assert example is not None
+            chosen = choose_engine(
+                *(engine, lenders, trials, example), memory_limit_gb=memory_limit_gb
+            )
+            runner = Runner(score, trials, lenders, chosen.engine, log, progress)
+            notes = chosen.notes
+            if stop is not None and not chosen.mixes_samples:
                 runner.run_until_decided(batches, StoppingRule(tolerance, confidence))
-            return runner.outcome(match.skipped)
+            else:
+                runner.run(batches)
+                notes += (_NOT_STOPPED,) if stop is not None else ()
+            found = runner.outcome(match.skipped)
+            return replace(found, notes=(*notes, *found.notes))
 
 
 def _example(target: nn.Module, batches: Batches | None) -> Tensor | None:
     if batches is None:
         return None
     return next(walk_batches(batches)).inputs.to(device_of(target))
-
-
-def _engine(
-    name: str, target: nn.Module, batches: Batches, memory_limit_gb: float | None
-) -> Engine:
-    if name == "full":
-        return FullEngine(target)
-    if name != "partial":
-        raise ModelError(f"unknown engine {name!r}: expected 'partial' or 'full'")
-    example = _example(target, batches)
-    assert example is not None
-    return partial_engine(target, example, memory_limit_gb=memory_limit_gb)

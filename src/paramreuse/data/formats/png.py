@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 _START = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Mapping[int, int] = {0: 1, 2: 3, 3: 1, 4: 1, 6: 3}
 """Per colour type, transparency left out: it is not a channel of the image."""
+_PALETTE = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,11 +35,13 @@ class PngFile:
         path: The file.
         shape: Rows, columns and colours.
         num_bytes: Of the unpacked pixels, transparency included.
+        is_palette: Whether pixels are indices of a palette, which order nothing.
     """
 
     path: Path
     shape: tuple[int, int, int]
     num_bytes: int
+    is_palette: bool
 
     def unpack(self) -> Array:
         """Read the pixels ``(H, W, C)``; the indices of a palette are kept, they are classes.
@@ -86,7 +89,8 @@ def open_png(path: Path) -> PngFile:
         raise _damaged(path, error) from error
     channels = _CHANNELS[colour]
     stored = channels + (colour >= 4)
-    return PngFile(path, (height, width, channels), height * width * stored * max(1, depth // 8))
+    num_bytes = height * width * stored * max(1, depth // 8)
+    return PngFile(path, (height, width, channels), num_bytes, is_palette=colour == _PALETTE)
 
 
 def _damaged(path: Path, error: BaseException) -> DataError:

@@ -63,7 +63,7 @@ def read_volume(path: Path, *, spacing_mm: Spacing | None = None) -> Volume:
 
     Raises:
         DataError: The file is damaged, of another kind, would unpack to far more than it holds, or
-            its pixel size is not known.
+            its pixel size is not known; or a picture's pixels are numbers of a palette.
         MissingExtraError: nibabel or Pillow is not installed.
     """
     file = _opened(path)
@@ -74,6 +74,11 @@ def read_volume(path: Path, *, spacing_mm: Spacing | None = None) -> Volume:
         raise DataError(
             f"cannot read {path}: a PNG file does not say how large its pixels are; give their "
             f"height and width in mm as spacing_mm"
+        )
+    if file.is_palette:
+        raise DataError(
+            f"cannot read {path}: its pixels are numbers of colours in a palette, which are not "
+            f"intensities; save it in grey or in RGB"
         )
     return Volume(path, _unpacked(file), spacing_mm, None)
 
