@@ -320,3 +320,18 @@ def test_a_study_without_arms_is_none(tmp_path: Path) -> None:
     assert isinstance(read_study_or_arms(one), Study)
     with pytest.raises(StudyError, match="holds no arms"):
         report_arms(tmp_path)
+
+
+@pytest.mark.slow
+def test_arms_noted_before_a_key_was_there_are_the_same_arms(tmp_path: Path) -> None:
+    out, arms = tmp_path / "out", arms_of(write_two_arms(tmp_path))
+    run_all(arms, out, only=["unet-shared"], until="data")
+    noted = yaml.safe_load((out / "protocol.yaml").read_text())
+    for study in noted["arms"].values():
+        for model in study["models"].values():
+            model.pop("optimiser")
+    (out / "protocol.yaml").write_text(yaml.safe_dump(noted))
+
+    run_all(arms, out, only=["unet-independent"], until="data")
+
+    assert (out / "arms" / "unet-independent").is_dir()

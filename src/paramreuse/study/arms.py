@@ -15,7 +15,7 @@ from paramreuse.study.config import Study
 from paramreuse.study.images import Shelf
 from paramreuse.study.run import STAGES, run_study
 from paramreuse.study.run_folder import lasting
-from paramreuse.study.study_file import checked_arms, checked_study, read_content
+from paramreuse.study.study_file import check_study, checked_arms, checked_study, read_content
 from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.variants import ARM_NAME, ARMS
 from paramreuse.yaml_text import read_yaml
@@ -239,13 +239,19 @@ def _check_folder(folder: Path, arms: Arms) -> None:
             f"{arms.name!r} with {arms.profile!r}. Give another folder with --out"
         )
     now = _held_of(arms).arms
-    changed = [name for name in now if held.arms.get(name) != now[name]]
-    if changed or set(held.arms) - set(now):
-        other = [*changed, *sorted(set(held.arms) - set(now))][0]
+    before = {name: _as_of_now(content) for name, content in held.arms.items()}
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed or set(before) - set(now):
+        other = [*changed, *sorted(set(before) - set(now))][0]
         raise StudyError(
             f"{str(folder)!r} was begun with another arm {other!r}: arms are compared, so all of "
             "them have to be of one file. Give another folder with --out, or the file as it was"
         )
+
+
+def _as_of_now(content: dict[str, Any]) -> dict[str, Any]:
+    """Return an arm's study with the defaults of keys that this version has beyond those noted."""
+    return lasting(check_study(content, where=_FILE))
 
 
 def _held_of(arms: Arms) -> HeldArms:
