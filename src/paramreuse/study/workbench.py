@@ -155,18 +155,22 @@ class Workbench:
         """
         if data in self._tried:
             return
+        self._tried.add(data)
+        try:
+            trial = copy.deepcopy(model).eval()
+        except (RuntimeError, TypeError):  # its training will tell
+            return
         image = torch.zeros_like(self.images(data).validation.images[:1])
         try:
             with torch.no_grad(), untouched_random_state():
-                copy.deepcopy(model).eval()(image)
+                trial(image)
         except (RuntimeError, ValueError, IndexError) as error:
             rows, columns = image.shape[-2:]
             raise StudyError(
                 f"cannot use data.{data}: the network {self.study.network.name!r} does not take "
                 f"images of {rows} x {columns} pixels with {image.shape[1]} channels "
-                f"({str(error).splitlines()[0][:200]}). Set another size"
+                f"({str(error)[:200]}). Set another size"
             ) from error
-        self._tried.add(data)
 
     def settings(self, spec: ModelSpec, *, seed: int, folder: Path | None) -> TrainingSettings:
         """Return how a model is trained.
