@@ -64,7 +64,7 @@ def test_a_network_that_needs_larger_images_says_so(tmp_path: Path) -> None:
     bench = Workbench(study_on(phantom(size=8)), tmp_path)
 
     with pytest.raises(StudyError, match=r"data\.mine: .* images of 8 x 8 pixels .* another size"):
-        bench.initial("target")
+        bench.try_out("target")
 
 
 def test_training_and_validation_images_have_the_same_channels(tmp_path: Path) -> None:
