@@ -61,7 +61,7 @@ class Target:
     read: Callable[[], object]
 
 
-def read_all(path: Path) -> None:
+def read_every_subject(path: Path) -> None:
     checkpoint = read_checkpoint(path)
     for key in checkpoint:
         checkpoint.shape_of(key)
@@ -79,7 +79,7 @@ def write_checkpoints(root: Path) -> list[Target]:
     save_file(weights, index.parent / "1.safetensors")
     index.write_text(json.dumps({"weight_map": dict.fromkeys(weights, "1.safetensors")}))
     files = (root / "a.pt", root / "old.pth", root / "a.safetensors", index)
-    return [Target(path, lambda path=path: read_all(path)) for path in files]
+    return [Target(path, lambda path=path: read_every_subject(path)) for path in files]
 
 
 def write_texts(root: Path) -> list[Target]:

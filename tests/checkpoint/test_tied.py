@@ -42,7 +42,7 @@ def by_data(a: nn.Module, b: nn.Module) -> None:
     b.weight.data = a.weight.data
 
 
-def seeded(tie: Callable[[nn.Module, nn.Module], None], seed: int) -> nn.Module:
+def with_tied_weights(tie: Callable[[nn.Module, nn.Module], None], seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Tied(tie).eval()
@@ -53,7 +53,7 @@ BOTH = pytest.mark.parametrize("tie", [by_object, by_data])
 
 @BOTH
 def test_a_tied_kernel_is_one_site(tie: Callable[[nn.Module, nn.Module], None]) -> None:
-    sites = {site.key: site.aliases for site in sites_of(seeded(tie, 0))}
+    sites = {site.key: site.aliases for site in sites_of(with_tied_weights(tie, 0))}
 
     assert sites["a.weight"] == ("b.weight",)
     assert "b.weight" not in sites
@@ -62,7 +62,7 @@ def test_a_tied_kernel_is_one_site(tie: Callable[[nn.Module, nn.Module], None]) 
 @BOTH
 def test_a_swap_replaces_both_holders(tie: Callable[[nn.Module, nn.Module], None]) -> None:
     """With one of them replaced, outputs are those of a network that does not exist."""
-    target, other = seeded(tie, 0), seeded(tie, 1)
+    target, other = with_tied_weights(tie, 0), with_tied_weights(tie, 1)
     inputs = torch.randn(2, 1, 4, 4)
     with torch.no_grad():
         found = run_with(target, {"a.weight": other.a.weight}, inputs)
@@ -75,7 +75,7 @@ def test_a_swap_replaces_both_holders(tie: Callable[[nn.Module, nn.Module], None
 def test_a_sweep_scores_what_a_network_with_the_kernel_written_in_scores(
     tie: Callable[[nn.Module, nn.Module], None], engine: str
 ) -> None:
-    target, source = seeded(tie, 0), seeded(tie, 3)
+    target, source = with_tied_weights(tie, 0), with_tied_weights(tie, 3)
     images = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(40) % 2
     sweep = sweep_sites(
@@ -95,7 +95,7 @@ def test_a_sweep_scores_what_a_network_with_the_kernel_written_in_scores(
 def test_the_captured_graph_knows_both_by_one_name(
     tie: Callable[[nn.Module, nn.Module], None],
 ) -> None:
-    tensors, canonical = tensors_by_key(seeded(tie, 0))
+    tensors, canonical = tensors_by_key(with_tied_weights(tie, 0))
 
     assert canonical["b.weight"] == canonical["a.weight"] == "a.weight"
     assert "b.weight" not in tensors
@@ -105,11 +105,11 @@ def test_the_captured_graph_knows_both_by_one_name(
 def test_a_file_holds_it_once_and_fills_both(
     tie: Callable[[nn.Module, nn.Module], None], tmp_path: Path
 ) -> None:
-    model = seeded(tie, 0)
+    model = with_tied_weights(tie, 0)
     path = write_checkpoint(tmp_path / "tied.safetensors", model)
 
     assert read_checkpoint(path).aliases == {"b.weight": "a.weight"}
-    fresh = seeded(tie, 5)
+    fresh = with_tied_weights(tie, 5)
     half = {key: t for key, t in model.state_dict().items() if key != "b.weight"}
     report = load_checkpoint(fresh, half)
     assert report.counts()["missing"] == 0
@@ -120,7 +120,7 @@ def test_a_file_holds_it_once_and_fills_both(
 def test_alignment_permutes_a_tied_kernel_as_one(
     tie: Callable[[nn.Module, nn.Module], None],
 ) -> None:
-    target, source = seeded(tie, 0), seeded(tie, 1)
+    target, source = with_tied_weights(tie, 0), with_tied_weights(tie, 1)
     inputs = torch.randn(2, 1, 4, 4)
 
     alignment = align_models(target, source, inputs)

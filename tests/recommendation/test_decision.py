@@ -28,14 +28,14 @@ PRIOR = Prior(
 )
 
 
-def evidence(scores: dict[tuple[str, str], list[float]]) -> Evidence:
+def trial_evidence(scores: dict[tuple[str, str], list[float]]) -> Evidence:
     found = Evidence()
     found.scores = {key: dict(zip("abc", values, strict=True)) for key, values in scores.items()}
     return found
 
 
 def test_gains_are_shrunk_by_the_number_of_subjects() -> None:
-    measured = evidence({("", "scratch"): [0.5, 0.5, 0.5], ("x", "full"): [0.6, 0.7, 0.8]})
+    measured = trial_evidence({("", "scratch"): [0.5, 0.5, 0.5], ("x", "full"): [0.6, 0.7, 0.8]})
 
     decision = decide(measured, ["x"], 3, prior=PRIOR)
 
@@ -49,7 +49,7 @@ def test_gains_are_shrunk_by_the_number_of_subjects() -> None:
 
 
 def test_two_sources_differ_by_a_slope_of_their_own() -> None:
-    measured = evidence(
+    measured = trial_evidence(
         {
             ("", "scratch"): [0.5, 0.5, 0.5],
             ("x", "full"): [0.6, 0.6, 0.6],
@@ -72,8 +72,8 @@ def test_a_candidate_is_chosen_when_its_prediction_is_more_than_a_tie_ahead() ->
         ("x", "mix-0.75"): [0.588, 0.588, 0.588],
     }
     # Half of the score comes without training: .02 * .5 for it, half of -.012 against it: +.004.
-    tied = decide(evidence(scores), ["x"], 3, prior=PRIOR)
-    ahead = decide(evidence(scores | {("x", "mix-0.75"): [0.6] * 3}), ["x"], 3, prior=PRIOR)
+    tied = decide(trial_evidence(scores), ["x"], 3, prior=PRIOR)
+    ahead = decide(trial_evidence(scores | {("x", "mix-0.75"): [0.6] * 3}), ["x"], 3, prior=PRIOR)
 
     assert tied.options[0].candidate == "mix-0.75"
     assert tied.chosen.candidate == "full"
@@ -82,7 +82,7 @@ def test_a_candidate_is_chosen_when_its_prediction_is_more_than_a_tie_ahead() ->
 
 
 def test_scratch_is_chosen_when_nothing_is_gained() -> None:
-    measured = evidence({("", "scratch"): [0.7, 0.7, 0.7], ("x", "full"): [0.6, 0.6, 0.6]})
+    measured = trial_evidence({("", "scratch"): [0.7, 0.7, 0.7], ("x", "full"): [0.6, 0.6, 0.6]})
 
     decision = decide(measured, ["x"], 3, prior=PRIOR)
 
@@ -91,7 +91,7 @@ def test_scratch_is_chosen_when_nothing_is_gained() -> None:
 
 
 def test_a_source_that_a_fresh_draw_replaces_is_not_in_the_running() -> None:
-    measured = evidence({("", "scratch"): [0.5, 0.5, 0.5], ("x", "full"): [0.9, 0.9, 0.9]})
+    measured = trial_evidence({("", "scratch"): [0.5, 0.5, 0.5], ("x", "full"): [0.9, 0.9, 0.9]})
     measured.drops["x"] = np.array([[0.3, 0.4], [0.3, 0.4], [0.0, 0.4]])[:, :, None]
 
     decision = decide(measured, ["x"], 3, prior=PRIOR)

@@ -17,7 +17,7 @@ lightning = pytest.importorskip("lightning.pytorch")
 STATISTICS = ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
 
 
-def network() -> nn.Sequential:
+def averaged_network() -> nn.Sequential:
     torch.manual_seed(0)
     model = nn.Sequential(
         *(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 3)),
@@ -43,7 +43,7 @@ def assert_same(model: nn.Module, before: dict[str, Tensor]) -> None:
     "keys", [STATISTICS, STATISTICS[:2], STATISTICS[:1], STATISTICS[1:2]], ids=str
 )
 def test_update_bn_recomputes_all_statistics_but_the_frozen_ones(keys: list[str]) -> None:
-    model = network()
+    model = averaged_network()
     freeze_tensors(model, keys)
     before = copies(model, keys)
     free = copies(model, ["4.running_mean", "4.running_var"])
@@ -55,7 +55,7 @@ def test_update_bn_recomputes_all_statistics_but_the_frozen_ones(keys: list[str]
 
 
 def test_statistics_that_are_taken_back_start_again() -> None:
-    model = network()
+    model = averaged_network()
     frozen = freeze_tensors(model, STATISTICS)
     unfreeze_tensors(model, frozen)
 
@@ -67,7 +67,7 @@ def test_statistics_that_are_taken_back_start_again() -> None:
 
 @pytest.mark.parametrize("assign", [False, True])
 def test_a_state_dict_of_start_values_is_loaded_into_frozen_statistics(assign: bool) -> None:
-    model = network()
+    model = averaged_network()
     freeze_tensors(model, STATISTICS)
     start = copies(model, model.state_dict())
     start |= {STATISTICS[0]: torch.zeros(3), STATISTICS[1]: torch.ones(3)}
@@ -79,7 +79,7 @@ def test_a_state_dict_of_start_values_is_loaded_into_frozen_statistics(assign: b
     assert model[1].running_mean.tolist() == [2.0] * 3
 
 
-class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
+class AveragedModule(lightning.LightningModule):  # type: ignore[name-defined, misc]
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
@@ -107,7 +107,7 @@ def fitted(model: nn.Module, *callbacks: object) -> None:
         enable_model_summary=False,
         accelerator="cpu",
     )
-    trainer.fit(Module(model), loader, loader)
+    trainer.fit(AveragedModule(model), loader, loader)
 
 
 KEYS = ["0.weight", "0.bias", "1.weight", "1.bias", *STATISTICS]
@@ -116,7 +116,7 @@ KEYS = ["0.weight", "0.bias", "1.weight", "1.bias", *STATISTICS]
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_lightnings_stochastic_weight_averaging_leaves_what_is_frozen_as_it_is() -> None:
-    model = network()
+    model = averaged_network()
     freeze_tensors(model, KEYS)
     before = copies(model, KEYS)
 
@@ -131,7 +131,7 @@ def test_lightnings_stochastic_weight_averaging_leaves_what_is_frozen_as_it_is()
 def test_lightnings_moving_average_leaves_what_is_frozen_as_it_is(freeze_first: bool) -> None:
     from paramreuse.training.freeze_plan import FreezePlan
 
-    model = network()
+    model = averaged_network()
     before = copies(model, KEYS)
     trained = copies(model, ["6.weight"])
     averaging = lightning.callbacks.EMAWeightAveraging(decay=0.9)
@@ -144,7 +144,7 @@ def test_lightnings_moving_average_leaves_what_is_frozen_as_it_is(freeze_first: 
 
 
 def test_a_plain_moving_average_keeps_frozen_tensors_to_the_bit() -> None:
-    model = network()
+    model = averaged_network()
     freeze_tensors(model, KEYS)
     before = copies(model, KEYS)
     average = AveragedModel(model, avg_fn=keeping_equal(get_ema_avg_fn(0.9)), use_buffers=True)

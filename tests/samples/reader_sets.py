@@ -52,7 +52,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 1000, shape).astype(np.int16)
 
 
-def drawn(*shape: int) -> np.ndarray:
+def marked_labels(*shape: int) -> np.ndarray:
     """Labels that mark a box in every slice, and another class in its corner."""
     labels = np.zeros(shape, dtype=np.uint8)
     labels[4:9, 5:12], labels[4, 5] = 1, 2
@@ -65,7 +65,9 @@ def write_acdc(root: Path) -> SmallSet:
     (patient / "Info.cfg").write_text("ED: 1\nES: 4\nGroup: NOR\n")
     for number in (1, 4):
         write_nifti(patient / f"patient001_frame{number:02d}.nii.gz", noise(*SHAPE), SPACING)
-        write_nifti(patient / f"patient001_frame{number:02d}_gt.nii.gz", drawn(*SHAPE), SPACING)
+        write_nifti(
+            patient / f"patient001_frame{number:02d}_gt.nii.gz", marked_labels(*SHAPE), SPACING
+        )
     image, labels = (patient / f"patient001_frame01{end}.nii.gz" for end in ("", "_gt"))
     return SmallSet(root, read_acdc, "patient001", image, labels, checked=True)
 
@@ -73,26 +75,26 @@ def write_acdc(root: Path) -> SmallSet:
 def write_decathlon(root: Path) -> SmallSet:
     image, labels = root / "imagesTr/organ_1.nii.gz", root / "labelsTr/organ_1.nii.gz"
     write_nifti(image, noise(*SHAPE), SPACING)
-    write_nifti(labels, drawn(*SHAPE), SPACING)
+    write_nifti(labels, marked_labels(*SHAPE), SPACING)
     pair = {"image": "./imagesTr/organ_1.nii.gz", "label": "./labelsTr/organ_1.nii.gz"}
     names = {"0": "background", "1": "liver", "2": "tumour"}
     (root / "dataset.json").write_text(json.dumps({"labels": names, "training": [pair]}))
     return SmallSet(root, read_decathlon, "organ_1", image, labels, checked=True)
 
 
-def write_mnms(root: Path) -> SmallSet:
+def small_mnms(root: Path) -> SmallSet:
     patient = root / "Training/Labeled/A0S9V9"
     image, labels = (patient / f"A0S9V9_sa{end}.nii.gz" for end in ("", "_gt"))
     write_nifti(image, noise(*SHAPE, 2), (*SPACING, 1.0))
-    write_nifti(labels, drawn(*SHAPE, 2), (*SPACING, 1.0))
+    write_nifti(labels, marked_labels(*SHAPE, 2), (*SPACING, 1.0))
     (root / "table.csv").write_text("External code,ED,ES\nA0S9V9,0,1\n")
     return SmallSet(root, read_mnms, "A0S9V9", image, labels, checked=True)
 
 
-def write_nnunet(root: Path) -> SmallSet:
+def small_nnunet(root: Path) -> SmallSet:
     image, labels = root / "imagesTr/case_0000.nii.gz", root / "labelsTr/case.nii.gz"
     write_nifti(image, noise(*SHAPE), SPACING)
-    write_nifti(labels, drawn(*SHAPE), SPACING)
+    write_nifti(labels, marked_labels(*SHAPE), SPACING)
     content = {
         "channel_names": {"0": "T2"},
         "labels": {"background": 0, "PZ": 1, "TZ": 2},
@@ -105,7 +107,7 @@ def write_nnunet(root: Path) -> SmallSet:
 def write_folder_of_volumes(root: Path) -> SmallSet:
     image, labels = root / "images/p1.nii.gz", root / "masks/p1.nii.gz"
     write_nifti(image, noise(*SHAPE), SPACING)
-    write_nifti(labels, drawn(*SHAPE), SPACING)
+    write_nifti(labels, marked_labels(*SHAPE), SPACING)
     return SmallSet(root, _read_volumes, "p1", image, labels, checked=True)
 
 
@@ -117,7 +119,7 @@ def _read_volumes(root: Path) -> ImageSet:
 def write_folder_of_pictures(root: Path) -> SmallSet:
     image, labels = root / "images/p1_1.png", root / "masks/p1_1.png"
     write_png(image, noise(20, 24).astype(np.uint16))
-    write_png(labels, drawn(20, 24))
+    write_png(labels, marked_labels(20, 24))
     return SmallSet(root, _read_pictures, "p1", image, labels, checked=True)
 
 
@@ -171,8 +173,8 @@ WRITERS: dict[str, Callable[[Path], SmallSet]] = {
     "decathlon": write_decathlon,
     "folder of PNG": write_folder_of_pictures,
     "folder of NIfTI": write_folder_of_volumes,
-    "mnms": write_mnms,
-    "nnunet": write_nnunet,
+    "mnms": small_mnms,
+    "nnunet": small_nnunet,
     "rvsc": write_rvsc,
     "sunnybrook": write_sunnybrook,
     "t1": write_t1,

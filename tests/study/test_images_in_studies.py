@@ -13,7 +13,7 @@ from paramreuse.study.workbench import Workbench
 from samples.image_files import write_png
 
 
-def study_of(data: dict[str, Any], **changes: Any) -> Study:
+def study_on(data: dict[str, Any], **changes: Any) -> Study:
     content = {
         "name": "small",
         "network": {"name": "unet", "width": 2},
@@ -29,7 +29,7 @@ def phantom(**changes: Any) -> dict[str, Any]:
     return {"reader": "phantom", "train": 2, "validation": 1, "options": options} | changes
 
 
-def write_pictures(root: Path, colours: dict[str, int]) -> dict[str, Any]:
+def write_study_pictures(root: Path, colours: dict[str, int]) -> dict[str, Any]:
     for subject, channels in colours.items():
         shape = (32, 32) if channels == 1 else (32, 32, channels)
         write_png(root / f"i/{subject}.png", np.full(shape, 7, dtype=np.uint8))
@@ -44,34 +44,34 @@ def write_pictures(root: Path, colours: dict[str, int]) -> dict[str, Any]:
 
 
 def test_one_number_is_the_size_of_both_sides() -> None:
-    assert study_of(phantom(size=64)).data["mine"].size == (64, 64)
-    assert study_of(phantom(size=[64, 32])).data["mine"].size == (64, 32)
+    assert study_on(phantom(size=64)).data["mine"].size == (64, 64)
+    assert study_on(phantom(size=[64, 32])).data["mine"].size == (64, 32)
 
 
 @pytest.mark.parametrize("size", [True, 64.0, "64", [64], 4, 10**9, [10**9, 64]])
 def test_other_sizes_are_refused_by_name(size: object) -> None:
     with pytest.raises(StudyError, match=r"'data\.mine\.size"):
-        study_of(phantom(size=size))
+        study_on(phantom(size=size))
 
 
 @pytest.mark.parametrize("width", [10**9, 10**40])
 def test_a_width_that_fits_no_memory_is_refused(width: int) -> None:
     with pytest.raises(StudyError, match=r"'network\.width' in 'study\.yaml' is 10*"):
-        study_of(phantom(), network={"name": "unet", "width": width})
+        study_on(phantom(), network={"name": "unet", "width": width})
 
 
 def test_a_network_that_needs_larger_images_says_so(tmp_path: Path) -> None:
-    bench = Workbench(study_of(phantom(size=8)), tmp_path)
+    bench = Workbench(study_on(phantom(size=8)), tmp_path)
 
     with pytest.raises(StudyError, match=r"data\.mine: .* images of 8 x 8 pixels .* another size"):
-        bench.initial("target")
+        bench.try_out("target")
 
 
 def test_training_and_validation_images_have_the_same_channels(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path, {"a": 1, "b": 1, "c": 1})
-    study = study_of(data | {"train": 2, "validation": 1})
+    data = write_study_pictures(tmp_path, {"a": 1, "b": 1, "c": 1})
+    study = study_on(data | {"train": 2, "validation": 1})
     (held_out,) = Workbench(study, tmp_path).images("mine").split.validation
-    write_pictures(tmp_path, {held_out: 3})
+    write_study_pictures(tmp_path, {held_out: 3})
 
     with pytest.raises(DataError, match=rf"i/[abc]\.png has 1 channels, i/{held_out}\.png has 3"):
         Workbench(study, tmp_path).images("mine")

@@ -12,7 +12,7 @@ from paramreuse.cli import main
 from samples.studies import given_content, seeded, write_study
 
 
-def run(*arguments: str) -> None:
+def run_with(*arguments: str) -> None:
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     assert end.value.code == 0
@@ -29,7 +29,7 @@ def test_a_study_with_a_bad_value_in_a_source_ends_with_report_ranking_and_plan(
     write_checkpoint(tmp_path / "ae.safetensors", model)
     folder = tmp_path / "run"
 
-    run("run", str(write_study(tmp_path / "study.yaml", content)), "--out", str(folder))
+    run_with("run", str(write_study(tmp_path / "study.yaml", content)), "--out", str(folder))
 
     assert "not finite: W 1, RV 2" in capsys.readouterr().err
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -41,8 +41,8 @@ def test_a_study_with_a_bad_value_in_a_source_ends_with_report_ranking_and_plan(
     assert swaps["B 1"]["notFinite"][0] is False
     plan = (folder / "plans" / "ae.yaml").read_text(encoding="utf-8")
     assert plan.count("not finite") == 2
-    run("judge", str(folder), "--json")
+    run_with("judge", str(folder), "--json")
     sites = json.loads(capsys.readouterr().out)[0]["sites"]
     assert [s["swap"] for s in sites if s["verdict"] == "not finite"] == ["W 1", "RV 2"]
-    run("rank", str(folder), "--json")
+    run_with("rank", str(folder), "--json")
     assert json.loads(capsys.readouterr().out)

@@ -59,7 +59,7 @@ def test_a_key_that_is_misspelt_is_suggested() -> None:
         key_rows("learning_rat")
 
 
-def refused(content: dict[str, Any], message: str) -> None:
+def refuse(content: dict[str, Any], message: str) -> None:
     with pytest.raises(StudyError, match=message):
         check_study(content, where="study.yaml")
 
@@ -68,7 +68,7 @@ def test_a_misspelt_key_is_shown_before_the_one_it_leaves_missing() -> None:
     content = trained_content()
     content["modells"] = content.pop("models")
 
-    refused(content, r"unknown key 'modells' in 'study.yaml': did you mean 'models'\? \(1 more\)")
+    refuse(content, r"unknown key 'modells' in 'study.yaml': did you mean 'models'\? \(1 more\)")
 
 
 def test_one_number_is_a_square() -> None:

@@ -91,7 +91,7 @@ def test_strategies_that_cannot_be_are_refused(transfer: dict[str, Any], message
         )
 
 
-def trained(folder: Path, strategies: list[str], **transfer: Any) -> dict[str, list[float]]:
+def trained_with(folder: Path, strategies: list[str], **transfer: Any) -> dict[str, list[float]]:
     """Run the transfer of a study of given checkpoints; the scores by strategy."""
     section = {"subjects": [2], "strategies": strategies, **transfer}
     content = given_content(folder, sweep={"engine": "full"}, transfer=section)
@@ -106,7 +106,7 @@ def trained(folder: Path, strategies: list[str], **transfer: Any) -> dict[str, l
 @pytest.mark.slow
 def test_steps_train_every_strategy_and_leave_a_frozen_body(tmp_path: Path) -> None:
     strategies = ["scratch", "full", "gentle", "lpft", "head", "mixed", "prefix", "statistics"]
-    scores = trained(tmp_path, strategies, steps=3, keep_seeds=1)
+    scores = trained_with(tmp_path, strategies, steps=3, keep_seeds=1)
 
     assert list(scores) == strategies
     from paramreuse.checkpoint import read_checkpoint
@@ -120,7 +120,7 @@ def test_steps_train_every_strategy_and_leave_a_frozen_body(tmp_path: Path) -> N
 def test_mixed_lies_a_quarter_of_the_way_back_to_the_source(
     tmp_path: Path, trainer: Trainer
 ) -> None:
-    trained(tmp_path, ["full", "mixed"], keep_seeds=1)
+    trained_with(tmp_path, ["full", "mixed"], keep_seeds=1)
     from paramreuse.checkpoint import read_checkpoint
 
     models = tmp_path / "run" / "models" / "transfer"
@@ -154,7 +154,7 @@ def test_recommended_sees_the_drawn_subjects_and_every_source(
 
     monkeypatch.setattr(training, "recommend", recommend)
 
-    scores = trained(tmp_path, ["recommended"], steps=7)
+    scores = trained_with(tmp_path, ["recommended"], steps=7)
 
     ((sources, subjects, steps),) = seen
     assert (sources, len(subjects), steps) == (["ae"], 2, 7)

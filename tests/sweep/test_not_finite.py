@@ -27,7 +27,7 @@ def broken(key: str, value: float, seed: int = 1) -> dict[str, Tensor]:
     return source
 
 
-def swept(source: Mapping[str, Tensor], engine: str, batches: Batches | None = None) -> Sweep:
+def swept_once(source: Mapping[str, Tensor], engine: str, batches: Batches | None = None) -> Sweep:
     batches = batches or small_batches()
     return sweep_sites(small_network(0), source, batches, Accuracy(2), engine=engine)
 
@@ -53,7 +53,7 @@ def words(sweep: Sweep) -> dict[str, str]:
 def test_one_bad_value_makes_its_site_not_finite_and_no_other(
     engine: str, key: str, value: float, swap: str
 ) -> None:
-    sweep = swept(broken(key, value), engine)
+    sweep = swept_once(broken(key, value), engine)
 
     assert (swap, "source") in sweep.not_finite
     assert {name for name, _ in sweep.not_finite} == {swap}
@@ -66,7 +66,7 @@ def test_one_bad_value_makes_its_site_not_finite_and_no_other(
 def test_both_engines_agree_where_a_value_is_not_finite() -> None:
     source = broken("0.weight", torch.nan)
 
-    fast, plain = (swept(source, engine) for engine in ENGINES)
+    fast, plain = (swept_once(source, engine) for engine in ENGINES)
 
     assert fast.not_finite == plain.not_finite
     for name, scores in plain.scores.items():
@@ -93,7 +93,7 @@ def test_outputs_that_overflow_in_one_batch_make_the_site_not_finite_for_all_sub
     source["0.weight"] *= 1e25
 
     for engine in ENGINES:
-        sweep = swept(source, engine, batches)
+        sweep = swept_once(source, engine, batches)
 
         assert ("W 1", "source") in sweep.not_finite, engine
         assert np.isnan(sweep.scores["W 1", "source"]).all(), engine
@@ -177,7 +177,7 @@ def test_evaluate_leaves_out_what_is_not_finite() -> None:
 
 
 def test_a_plan_leaves_what_is_not_finite_and_says_why() -> None:
-    plan = plan_reuse(judge(swept(broken("0.weight", torch.nan), "partial")))
+    plan = plan_reuse(judge(swept_once(broken("0.weight", torch.nan), "partial")))
 
     entry = plan.entries[0]
 
@@ -185,7 +185,7 @@ def test_a_plan_leaves_what_is_not_finite_and_says_why() -> None:
 
 
 def test_a_kernel_that_is_not_finite_counts_as_not_reusable_and_is_named_in_the_summary() -> None:
-    verdict = judge(swept(broken("0.weight", torch.nan), "partial"))
+    verdict = judge(swept_once(broken("0.weight", torch.nan), "partial"))
 
     first = verdict.kernel_judgements[0]
 

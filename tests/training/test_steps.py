@@ -17,7 +17,7 @@ from paramreuse.training.steps import StepSettings, finish_training, interpolate
 STEADY = StepSettings(batch_size=4, augment=False)
 
 
-def network(seed: int = 0) -> nn.Module:
+def network_of_steps(seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(
@@ -25,7 +25,7 @@ def network(seed: int = 0) -> nn.Module:
         )
 
 
-def images(number: int = 4) -> list[tuple[Tensor, Tensor, tuple[str, ...]]]:
+def drawn_images(number: int = 4) -> list[tuple[Tensor, Tensor, tuple[str, ...]]]:
     generator = torch.Generator().manual_seed(3)
     inputs = torch.randn(number, 1, 8, 8, generator=generator)
     return [(inputs, (inputs[:, 0] > 0).long(), tuple("abcd"[i % 4] for i in range(number)))]
@@ -37,14 +37,14 @@ def planned(
     recipe: Recipe = Recipe(),  # noqa: B008 - frozen
 ) -> tuple[nn.Module, nn.Module, Plan]:
     """A loaded network, its source, and the plan that loaded it."""
-    model, source = network(1), network(2)
+    model, source = network_of_steps(1), network_of_steps(2)
     sites = match_sites(model, source)
     plan = Plan(tuple(PlanEntry(s, action(s), "", rate(s)) for s in sites), recipe=recipe)
     pr.apply_plan(model, source, plan)
     return model, source, plan
 
 
-def moved(model: nn.Module, source: nn.Module) -> dict[str, float]:
+def moved_keys(model: nn.Module, source: nn.Module) -> dict[str, float]:
     before = source.state_dict()
     return {
         key: float((value.float() - before[key].float()).abs().max())
@@ -58,9 +58,9 @@ def test_one_step_of_adam_moves_each_tensor_by_its_rate() -> None:
     settings = replace(STEADY, weight_decay=0.0, learning_rate=1e-2)
     model, source, plan = planned(rate=lambda site: 0.1 if site.path == "0" else 1.0)
 
-    train_steps(model, images(), plan, 1, 0, settings=settings)
+    train_steps(model, drawn_images(), plan, 1, 0, settings=settings)
 
-    steps = moved(model, source)
+    steps = moved_keys(model, source)
     assert 0 < steps["3.weight"] <= 1e-2
     assert steps["0.weight"] == pytest.approx(0.1 * steps["3.weight"], rel=1e-2)
 
@@ -69,10 +69,10 @@ def test_a_very_strong_anchor_keeps_what_was_loaded_where_it_was() -> None:
     free, source, plan = planned()
     held, _, anchored = planned(recipe=Recipe(anchor=1e3))
 
-    train_steps(free, images(), plan, 40, 0, settings=STEADY)
-    train_steps(held, images(), anchored, 40, 0, settings=STEADY)
+    train_steps(free, drawn_images(), plan, 40, 0, settings=STEADY)
+    train_steps(held, drawn_images(), anchored, 40, 0, settings=STEADY)
 
-    assert moved(held, source)["0.weight"] < 0.2 * moved(free, source)["0.weight"]
+    assert moved_keys(held, source)["0.weight"] < 0.2 * moved_keys(free, source)["0.weight"]
 
 
 def test_the_anchor_adds_the_gradient_of_half_its_strength_times_the_squared_distance() -> None:
@@ -90,9 +90,9 @@ def test_the_anchor_adds_the_gradient_of_half_its_strength_times_the_squared_dis
 def test_in_the_first_phase_only_the_head_moves() -> None:
     model, source, plan = planned(recipe=Recipe(head_first=0.99))
     # 99 of 100 steps train the head; the last one, at the start of its schedule, everything.
-    train_steps(model, images(), plan, 100, 0, settings=STEADY)
+    train_steps(model, drawn_images(), plan, 100, 0, settings=STEADY)
 
-    steps = moved(model, source)
+    steps = moved_keys(model, source)
     assert steps["3.weight"] > 20 * steps["0.weight"] > 0
 
 
@@ -101,9 +101,9 @@ def test_what_a_plan_freezes_stays_bit_for_bit_and_its_statistics_too() -> None:
         action=lambda site: Action.TRAIN if site.is_output else Action.FREEZE
     )
 
-    train_steps(model, images(), plan, 5, 0, settings=STEADY)
+    train_steps(model, drawn_images(), plan, 5, 0, settings=STEADY)
 
-    steps = moved(model, source)
+    steps = moved_keys(model, source)
     assert {key for key, step in steps.items() if step} == {"3.weight", "3.bias"}
 
 
@@ -112,22 +112,22 @@ def test_the_same_seed_gives_the_same_bits_and_random_states_are_given_back() ->
     results = []
     for _ in range(2):
         model, _, plan = planned()
-        results.append(train_steps(model, images(), plan, 5, 7).state_dict())
+        results.append(train_steps(model, drawn_images(), plan, 5, 7).state_dict())
 
     assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_training_learns_a_threshold() -> None:
-    model = train_steps(network(), images(), None, 150, 0, settings=STEADY)
+    model = train_steps(network_of_steps(), drawn_images(), None, 150, 0, settings=STEADY)
 
-    inputs, labels, _ = images()[0]
+    inputs, labels, _ = drawn_images()[0]
     assert not model.training
     assert float((model(inputs).argmax(1) == labels).float().mean()) > 0.9
 
 
 def test_a_single_image_is_trained_on_as_a_batch_of_two() -> None:
-    train_steps(network(), images(1), None, 2, 0, settings=STEADY)
+    train_steps(network_of_steps(), drawn_images(1), None, 2, 0, settings=STEADY)
 
 
 def test_mixing_lies_on_the_line_between_loaded_and_trained() -> None:
@@ -139,7 +139,7 @@ def test_mixing_lies_on_the_line_between_loaded_and_trained() -> None:
     halfway = interpolated(model, start, 0.25)
 
     torch.testing.assert_close(halfway[0].weight, source[0].weight + 1.0)
-    assert moved(model, source)["0.weight"] == pytest.approx(4.0)
+    assert moved_keys(model, source)["0.weight"] == pytest.approx(4.0)
 
 
 def test_recalibrating_leaves_frozen_statistics_alone() -> None:
@@ -147,7 +147,7 @@ def test_recalibrating_leaves_frozen_statistics_alone() -> None:
         action=lambda s: Action.FREEZE if s.kind == "RM" else Action.TRAIN,
         recipe=Recipe(recalibrate=True),
     )
-    inputs = [images()[0][0]]
+    inputs = [drawn_images()[0][0]]
 
     done = finish_training(model.eval(), {}, plan, inputs)
 
@@ -158,19 +158,19 @@ def test_recalibrating_leaves_frozen_statistics_alone() -> None:
 
 
 def test_a_training_that_diverges_says_so() -> None:
-    model = network()
+    model = network_of_steps()
     with torch.no_grad():
         model[0].weight.fill_(float("nan"))
 
     with pytest.raises(ModelError, match="training diverged: the loss is nan"):
-        train_steps(model, images(), None, 2, 0, settings=STEADY)
+        train_steps(model, drawn_images(), None, 2, 0, settings=STEADY)
 
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ParamReuseError, match="for 0 steps: expected at least 1"):
-        train_steps(network(), images(), None, 0, 0)
+        train_steps(network_of_steps(), drawn_images(), None, 0, 0)
     with pytest.raises(ParamReuseError, match="at least 2 images per batch"):
         StepSettings(batch_size=1)
     other = (torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4).long(), ("z",))
     with pytest.raises(ScoreError, match="samples differ in size"):
-        train_steps(network(), [*images(), other], None, 1, 0)
+        train_steps(network_of_steps(), [*drawn_images(), other], None, 1, 0)

@@ -66,6 +66,8 @@ def run_data(job: Job) -> str:
 def run_train(job: Job) -> str:
     """Train every model that is not loaded from a file."""
     parts: list[str] = []
+    for name in {spec.data: name for name, spec in job.bench.study.models.items()}.values():
+        job.bench.try_out(name)
     for name, spec in job.bench.study.models.items():
         if spec.checkpoint is not None:
             note_checkpoint(job, name)

@@ -1,6 +1,5 @@
 """What the stages of a study work with: its networks, its trained models and their images."""
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,7 +48,6 @@ class Workbench:
     compare_images: Callable[[str, Images], None] | None = None
     _compared: set[str] = field(default_factory=set)
     _sets: dict[str, ImageSet] = field(default_factory=dict)
-    _tried: set[str] = field(default_factory=set)
 
     def image_set(self, name: str) -> ImageSet:
         """List the subjects of an image set, with the target's classes where it has a label map.
@@ -139,7 +137,6 @@ class Workbench:
         words = () if spec.init == "shared" else (name,)
         seed = seed_of(self.study.seed, "init", *words)
         model = initial_model(self.factory(name), seed)
-        self._try_out(model, spec.data)
         if spec.init == "shared" and name != TARGET:
             start = initial_model(self.factory(TARGET), seed).state_dict()
             held = model.state_dict()
@@ -147,26 +144,25 @@ class Workbench:
             model.load_state_dict(fitting, strict=False)
         return model
 
-    def _try_out(self, model: nn.Module, data: str) -> None:
-        """Pass one black image through a copy of a fresh model, once per image set.
+    def try_out(self, name: str) -> None:
+        """Pass one black image of a model's set through its network, before it is trained.
 
         Raises:
             StudyError: The network does not take images of this size.
         """
-        if data in self._tried:
-            return
+        data = self.study.models[name].data
         image = torch.zeros_like(self.images(data).validation.images[:1])
+        network = self.initial(name).eval()
         try:
             with torch.no_grad(), untouched_random_state():
-                copy.deepcopy(model).eval()(image)
+                network(image)
         except (RuntimeError, ValueError, IndexError) as error:
             rows, columns = image.shape[-2:]
             raise StudyError(
                 f"cannot use data.{data}: the network {self.study.network.name!r} does not take "
                 f"images of {rows} x {columns} pixels with {image.shape[1]} channels "
-                f"({str(error).splitlines()[0][:200]}). Set another size"
+                f"({str(error)[:200]}). Set another size"
             ) from error
-        self._tried.add(data)
 
     def settings(self, spec: ModelSpec, *, seed: int, folder: Path | None) -> TrainingSettings:
         """Return how a model is trained.
