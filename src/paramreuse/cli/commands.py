@@ -305,7 +305,8 @@ def train(
 def rank(run_folder: Run, as_json: Json = False) -> None:
     """Rank the sources of a study by what is foretold of their gain.
 
-    In order of the H-score of their features; the papers' order by RMSE and other scores beside it.
+    In order of how like the target's their features are (CKA); the papers' order and other scores
+    beside it.
 
     Example: paramreuse rank runs/acdc
     """

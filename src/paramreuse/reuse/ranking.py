@@ -1,7 +1,7 @@
 """Many sources for one target: which lends most?
 
-The order is by the H-score of each source's frozen features on the target's subjects, since of all
-scores that are shown it foretold best, wherever it can be computed, what loading a source gains
+The order is by the CKA of each source's frozen features with the pilot's on the target's subjects,
+which of all scores that are shown foretold best what loading a source gains
 (docs/results/gain-scores.md). Beside it stand the papers' order, by the RMSE of kernels from those
 of a pilot (arXiv 2008.03411, "PR-RMSE"), and measured swaps.
 """
@@ -135,10 +135,10 @@ def _finite_mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Sources, the one whose features tell the target's classes best first.
+    """Sources, the one whose features are most like the pilot's first.
 
     Attributes:
-        sources: In order of rank: by ``h_score``, then by ``kernel_share``, then by the smaller
+        sources: In order of rank: by ``cka_pilot``, then by ``kernel_share``, then by the smaller
             ``mean_drop``. A source whose kernels are the pilot's own comes first, one without a
             kernel that fits last.
     """
@@ -187,12 +187,12 @@ def order_sources(sources: Iterable[RankedSource]) -> Ranking:
 
 def _place(source: RankedSource) -> tuple[tuple[bool, float], ...]:
     # Rounded: what only rounding errors tell apart is a tie, such as a source and its scaled copy.
-    h_score = round(source.score("h_score"), 6)
+    cka = round(source.score("cka_pilot"), 6)
     share = source.verdict.kernel_share
     return (
         (isnan(share), 0.0),
         (source.rmse != 0, 0.0),
-        _last_if_nan(-h_score),
+        _last_if_nan(-cka),
         _last_if_nan(-share),
         _last_if_nan(source.mean_drop),
     )
