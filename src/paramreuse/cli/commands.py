@@ -310,11 +310,11 @@ def rank(run_folder: Run, as_json: Json = False) -> None:
 
     Example: paramreuse rank runs/acdc
     """
-    from paramreuse.cli.console import show_json, show_table
-    from paramreuse.study.findings import ranking_rows
+    from paramreuse.cli.console import remark, show_json, show_table
+    from paramreuse.study.findings import ranking_note, ranking_rows
 
-    rows = ranking_rows(run_folder)
-    (show_json if as_json else show_table)(rows)
+    (show_json if as_json else show_table)(ranking_rows(run_folder))
+    remark(ranking_note(run_folder))
 
 
 @app.command()

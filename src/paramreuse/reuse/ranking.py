@@ -19,6 +19,7 @@ from paramreuse.compare.distance import compare_models
 from paramreuse.compare.lineage import Lineage
 from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, ParamReuseError, ScoreError, SiteMismatchError
+from paramreuse.reuse.network import WHAT_CAN_TELL
 from paramreuse.reuse.verdict import CONFIDENCE, Verdict, judge
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, match_sites
@@ -165,6 +166,17 @@ class Ranking:
             )
             for rank, source in enumerate(self.sources, start=1)
         ]
+
+    @property
+    def note(self) -> str:
+        """Of which sources single swaps cannot tell anything; empty where they can of all."""
+        blind = [source.name for source in self.sources if source.verdict.cannot_tell]
+        if not blind:
+            return ""
+        return (
+            f"single swaps cannot tell of {', '.join(blind)}: a small share or a large drop is no "
+            f"evidence against them; {WHAT_CAN_TELL}"
+        )
 
     def frame(self) -> "pd.DataFrame":
         """Return one row per source.
