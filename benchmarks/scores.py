@@ -37,7 +37,8 @@ from paramreuse.transferability.scoring import PIXELS, load_source, score_source
 COLUMNS = ("problem", "source", "score", "value", "gain", "gain_again")
 SHUFFLED = "shuffled"
 SWEPT_SUBJECTS = 2
-DRAWS = 2000
+DRAWS = 500
+SIMULATIONS = 40
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,11 @@ def read_problems(path: Path) -> list[Problem]:
     return found
 
 
-def best_of(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+def best_of(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
     """Return the larger of two values per source, where one of them is a number."""
-    both = {source: [one[source], other[source]] for source in one}
+    both = {
+        source: [one.get(source, math.nan), other.get(source, math.nan)] for source in one | other
+    }
     known = {source: [v for v in pair if math.isfinite(v)] for source, pair in both.items()}
     return {source: max(pair, default=math.nan) for source, pair in known.items()}
 
@@ -256,7 +259,7 @@ def ceiling(problems: Sequence[Problem], statistic: Statistic, *, shuffled: bool
         gains = np.array([g for n, g in problem.gains.items() if shuffled or n != SHUFFLED])
         share = max(0.0, 1 - deviation**2 / max(float(gains.var(ddof=1)), 1e-12))
         centre = gains.mean() + share * (gains - gains.mean())
-        for _ in range(200):
+        for _ in range(SIMULATIONS):
             free = centre + rng.normal(0, deviation * math.sqrt(share) + 1e-9, len(gains))
             found.append(statistic(free, free + rng.normal(0, deviation, len(gains))))
     return fmean(found)

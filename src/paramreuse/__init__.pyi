@@ -35,6 +35,7 @@ from paramreuse.reuse.plan import plan_leaving as plan_leaving
 from paramreuse.reuse.plan import plan_reuse as plan_reuse
 from paramreuse.reuse.plan_file import read_plan as read_plan
 from paramreuse.reuse.plan_file import write_plan as write_plan
+from paramreuse.reuse.power import subjects_needed as subjects_needed
 from paramreuse.reuse.ranking import Ranking as Ranking
 from paramreuse.reuse.ranking import rank_sources as rank_sources
 from paramreuse.reuse.recipe import Recipe as Recipe

@@ -26,7 +26,7 @@ from samples.sweeps import kernel, made_up_sweep
 PAPERS_LIST = ["RM 1", "RM 17", *(f"W {n}" for n in (1, 6, 11, 12, 16, 17, 19, 20))]
 """What the papers found not reusable in PSPNet, their first bias aside."""
 
-NONE, SMALL, LARGE = [0.0] * 3, [0.25] * 3, [0.5] * 3
+NONE, SMALL, LARGE = [0.0] * 8, [0.25] * 8, [0.5] * 8
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
@@ -87,7 +87,7 @@ def test_a_plan_loads_what_was_found_reusable_or_identical() -> None:
         kernel(2): {"source": LARGE, "shuffled": LARGE},
         kernel(3): {"source": SMALL, "shuffled": SMALL},
         kernel(4): {"source": NONE, "shuffled": NONE},
-        kernel(5): {"source": [0.0, 0.0, 0.9], "shuffled": LARGE},
+        kernel(5): {"source": [0.0, 0.0, 0.9, 0.0] * 2, "shuffled": LARGE},
     }
     verdict = judge(made_up_sweep(drops, identical=[kernel(4)]), tolerance=0.3)
 
@@ -110,7 +110,7 @@ def test_the_papers_rule_needs_no_control_and_no_interval() -> None:
     drops = {
         kernel(1): {"source": SMALL, "shuffled": SMALL},
         kernel(2): {"source": LARGE, "shuffled": LARGE},
-        kernel(3): {"source": [0.0, 0.0, 0.9], "shuffled": LARGE},
+        kernel(3): {"source": [0.0, 0.0, 0.9, 0.0] * 2, "shuffled": LARGE},
     }
 
     plan = plan_by_papers(judge(made_up_sweep(drops), tolerance=0.3))

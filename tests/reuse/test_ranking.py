@@ -80,7 +80,7 @@ def test_the_pilot_as_its_own_source_comes_first_with_distance_zero() -> None:
     assert frame["lineage"].tolist()[0] == "shared"
 
 
-def test_the_source_whose_features_tell_the_classes_comes_first() -> None:
+def test_the_source_whose_features_are_like_the_pilots_comes_first() -> None:
     # "blind" keeps nothing of the image; its kernels are nearer to the pilot's all the same.
     images = torch.tensor([1.0, -1.0, 2.0, -2.0]).reshape(1, 1, 2, 2).repeat(6, 1, 1, 1)
     images += 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))

@@ -14,9 +14,9 @@ from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import Swap
 from samples.sweeps import kernel, made_up_sweep
 
-NONE, SMALL, LARGE = [0.0] * 4, [0.25] * 4, [0.5] * 4
-UNSURE = [0.0, 0.0, 0.0, 1.0]
-"""Mean 0.25; resampled, anything from 0 to 1."""
+NONE, SMALL, LARGE = [0.0] * 8, [0.25] * 8, [0.5] * 8
+UNSURE = [0.0, 0.0, 0.0, 1.0] * 2
+"""Mean 0.25, with an interval from below 0 to above 0.5."""
 
 
 def judged(
@@ -46,7 +46,7 @@ def judged(
         (LARGE, {"shuffled": NONE}, "not reusable", "not reusable"),
         (UNSURE, {"shuffled": LARGE}, "reusable", "undecided"),
         (UNSURE, {"shuffled": NONE}, "reusable", "undecided"),
-        ([-0.5] * 4, {"shuffled": LARGE}, "reusable", "reusable"),
+        ([-0.5] * 8, {"shuffled": LARGE}, "reusable", "reusable"),
     ],
 )
 def test_each_word_has_its_drops(
@@ -62,14 +62,14 @@ def test_a_drop_as_large_as_the_tolerance_passes() -> None:
     assert judged(SMALL, tolerance=0.25).paper is Word.REUSABLE
     assert judged(SMALL, tolerance=0.2499).verdict is Word.NOT_REUSABLE
     # Scores 0.75 - 0.02 give a drop of 0.02 and a little more in float64.
-    assert judged([0.02] * 7, tolerance=0.02).drop > 0.02
-    assert judged([0.02] * 7, tolerance=0.02).verdict is Word.REUSABLE
-    assert judged([0.02] * 7, tolerance=0.02).paper is Word.REUSABLE
+    assert judged([0.02] * 11, tolerance=0.02).drop > 0.02
+    assert judged([0.02] * 11, tolerance=0.02).verdict is Word.REUSABLE
+    assert judged([0.02] * 11, tolerance=0.02).paper is Word.REUSABLE
     assert judged(NONE, tolerance=0.0).verdict is Word.REUSABLE
 
 
 def test_the_default_tolerance_is_two_hundredths() -> None:
-    verdict = judge(made_up_sweep({kernel(1): {"source": [0.019] * 3}}))
+    verdict = judge(made_up_sweep({kernel(1): {"source": [0.019] * 8}}))
 
     assert (verdict.tolerance, verdict.confidence) == (0.02, 0.95)
     assert verdict.judgements[0].verdict is Word.REUSABLE
@@ -78,10 +78,17 @@ def test_the_default_tolerance_is_two_hundredths() -> None:
 def test_one_subject_decides_nothing() -> None:
     judgement = judged([0.0], {"shuffled": [0.5]})
 
-    assert judgement.verdict is Word.UNDECIDED
+    assert judgement.verdict is Word.TOO_FEW
     assert judgement.paper is Word.REUSABLE
     assert np.isnan([judgement.drop_low, judgement.drop_high]).all()
-    assert judged([0.9]).verdict is Word.UNDECIDED
+    assert judged([0.9]).verdict is Word.TOO_FEW
+
+
+def test_seven_subjects_are_too_few_and_eight_are_not() -> None:
+    assert judged([0.1] * 7, tolerance=0.02).verdict == "too few subjects"
+    assert judged([0.1] * 8, tolerance=0.02).verdict is Word.NOT_REUSABLE
+    # Subjects in which no foreground class counts do not count.
+    assert judged([*[0.1] * 7, np.nan], tolerance=0.02).verdict is Word.TOO_FEW
 
 
 def test_without_subjects_the_point_stands_in_for_the_interval() -> None:
@@ -154,7 +161,8 @@ def test_undecided_and_indifferent_kernels_count_for_the_papers_only() -> None:
     assert verdict.paper_reusable_network
     assert verdict.summary() == (
         "not a reusable network: 0 of 2 kernel layers can be reused (1 indifferent, 0 not "
-        "reusable, 1 undecided; 2 by the papers' rule) at a tolerance of 0.3"
+        "reusable, 1 undecided; 2 by the papers' rule) at a tolerance of 0.3; 0.00 (0.00 to 1.00) "
+        "of those where the control fails; of 1 words about 0.0 may be wrong"
     )
 
 
@@ -189,7 +197,7 @@ def test_the_frame_has_exactly_the_agreed_columns() -> None:
 
 
 def test_another_tolerance_needs_no_new_measurement() -> None:
-    sweep = made_up_sweep({kernel(n): {"source": [n / 8] * 3} for n in range(1, 5)})
+    sweep = made_up_sweep({kernel(n): {"source": [n / 8] * 8} for n in range(1, 5)})
 
     curve = share_curve(sweep, [0.0, 0.125, 0.3, 1.0])
 
@@ -199,7 +207,7 @@ def test_another_tolerance_needs_no_new_measurement() -> None:
 
 
 def test_a_wider_confidence_decides_less() -> None:
-    drops = [0.0, 0.1, 0.2, 0.3, 0.2, 0.1]
+    drops = [0.0, 0.1, 0.2, 0.3, 0.2, 0.1, 0.15, 0.15]
     sweep = made_up_sweep({kernel(1): {"source": drops}})
 
     words = [judge(sweep, tolerance=0.22, confidence=c).judgements[0].verdict for c in (0.8, 0.999)]

@@ -6,7 +6,7 @@ import pytest
 
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import Swap
-from paramreuse.sweep.intervals import bootstrap_interval
+from paramreuse.sweep.intervals import mean_interval
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.scores import Accuracy
 from paramreuse.sweep.sweeping import sweep_sites
@@ -114,7 +114,7 @@ def test_intervals_are_those_of_the_drops_at_the_confidence_asked_for() -> None:
     narrow = sweep.frame(confidence=0.8).set_index("class").loc["mean"]
 
     for row, confidence in ((wide, 0.99), (narrow, 0.8)):
-        low, high = bootstrap_interval(drops[:, None], confidence=confidence)
+        low, high = mean_interval(drops[:, None], confidence=confidence)
         assert (row["drop_low"], row["drop_high"]) == pytest.approx((low[0], high[0]))
     assert wide["drop_low"] < narrow["drop_low"] < narrow["drop_high"] < wide["drop_high"]
 

@@ -305,15 +305,16 @@ def train(
 def rank(run_folder: Run, as_json: Json = False) -> None:
     """Rank the sources of a study by what is foretold of their gain.
 
-    In order of the H-score of their features; the papers' order by RMSE and other scores beside it.
+    In order of how like the target's their features are (CKA); the papers' order and other scores
+    beside it.
 
     Example: paramreuse rank runs/acdc
     """
-    from paramreuse.cli.console import show_json, show_table
-    from paramreuse.study.findings import ranking_rows
+    from paramreuse.cli.console import remark, show_json, show_table
+    from paramreuse.study.findings import ranking_note, ranking_rows
 
-    rows = ranking_rows(run_folder)
-    (show_json if as_json else show_table)(rows)
+    (show_json if as_json else show_table)(ranking_rows(run_folder))
+    remark(ranking_note(run_folder))
 
 
 @app.command()

@@ -29,6 +29,8 @@ def show_judgements(rows: Sequence[Row]) -> None:
     """Print one table per source, with its summary on top."""
     for row in rows:
         result(f"{row['source']}: {row['summary']}")
+        for note in row["notes"]:
+            result(f"  {note}")
         show_table(row["sites"])
 
 

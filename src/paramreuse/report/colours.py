@@ -20,6 +20,7 @@ VERDICT_COLOURS = {
     "identical": SKY,
     "indifferent": YELLOW,
     "undecided": GREY,
+    "too few subjects": GREY,
     "not reusable": VERMILLION,
     "not finite": PURPLE,
 }
@@ -29,6 +30,7 @@ VERDICT_GLYPHS = {
     "identical": "=",
     "indifferent": "○",
     "undecided": "?",
+    "too few subjects": "…",
     "not reusable": "✕",
     "not finite": "!",
 }

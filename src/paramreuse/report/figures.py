@@ -244,7 +244,7 @@ def _draw_cell(axes: "Axes", column: int, row: int, word: str) -> None:
         ha="center",
         va="center",
         fontsize=8,
-        color="black" if word in ("indifferent", "identical", "undecided") else "white",
+        color="white" if word in ("reusable", "not reusable") else "black",
     )
 
 

@@ -8,8 +8,10 @@ from paramreuse.report.pictures import picture_rows
 from paramreuse.report.plain_values import plain, short, table
 from paramreuse.report.swap_facts import swap_facts
 from paramreuse.report.transfer_table import summarise_transfer, transfer_classes
-from paramreuse.reuse.verdict import REUSABLE_SHARE, ROUNDING
+from paramreuse.reuse.network import BETTER, REUSABLE_SHARE, WHAT_CAN_TELL
+from paramreuse.reuse.verdict import ROUNDING, control_notes
 from paramreuse.sites.matching import Site, output_channels, units_of
+from paramreuse.sweep.intervals import FEWEST_SUBJECTS, MOST_REACH_ABOVE, MOST_REACH_BELOW
 from paramreuse.sweep.outcomes import Sweep
 
 _PARTS = {
@@ -44,6 +46,10 @@ def page_payload(data: ReportData) -> dict[str, object]:
         "baseline": plain(_baseline(data)),
         "share": REUSABLE_SHARE,
         "rounding": ROUNDING,
+        "better": BETTER,
+        "whatCanTell": WHAT_CAN_TELL,
+        "fewestSubjects": FEWEST_SUBJECTS,
+        "mostReach": [MOST_REACH_BELOW, MOST_REACH_ABOVE],
         "colours": CLASS_COLOURS,
         "sites": [_site(site) for site in sites],
         "units": _units(sites, site_index),
@@ -180,8 +186,11 @@ def _sweep(source: SourceReport, sweep: Sweep, site_index: Mapping[str, int]) ->
         "classes": sweep.classes,
         "foreground": sweep.foreground,
         "baseline": [short(score) for score in base.values()],
+        "judgedBaseline": plain(sweep.mean_baseline),
+        "constant": plain(sweep.constant),
+        "lineage": sweep.lineage,
         "controls": sweep.controls,
-        "notes": sweep.notes,
+        "notes": [*sweep.notes, *control_notes(sweep)],
         "skipped": [[skipped.key, skipped.reason] for skipped in sweep.skipped],
         "swaps": swap_facts(source, sweep, site_index),
     }

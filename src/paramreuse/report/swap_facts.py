@@ -1,7 +1,6 @@
 """What the page needs to know of each swap to judge it again at any tolerance."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from paramreuse.report.contents import SourceReport
 from paramreuse.report.plain_values import short
 from paramreuse.reuse.verdict import judge
 from paramreuse.sites.swaps import SOURCE, Swap
-from paramreuse.sweep.intervals import bootstrap_interval
+from paramreuse.sweep.intervals import mean_interval
 from paramreuse.sweep.outcomes import Sweep, column_means
 
 Array = NDArray[np.float64]
@@ -30,25 +29,31 @@ def swap_facts(source: SourceReport, sweep: Sweep, site_index: Mapping[str, int]
         site_index: Number of each site on the page, by key.
 
     Returns:
-        Per swap its place, what judging needs (``drop``, ``low``, ``high`` and the same of each
-        control, in full precision), and what is drawn (by class and by subject, six digits).
+        Per swap its place, what judging needs (``drop``, ``low``, ``high`` and how sure they are,
+        of the source and of each control, in full precision), and what is drawn (by class and by
+        subject, six digits).
     """
     verdict = judge(sweep, tolerance=source.tolerance, confidence=source.confidence)
     kernels = {j.swap.name for j in verdict.kernel_judgements}
     drops = sweep.mean_drops(confidence=source.confidence)
     by_class = _class_drops(sweep, source.confidence)
-    return [
-        {
-            **_place(swap, site_index),
-            "kernel": swap.name in kernels,
-            "identical": (swap.name, SOURCE) in sweep.identical,
-            "notFinite": [(swap.name, name) in sweep.not_finite for name in sweep.replacements],
-            "judged": [astuple(drops[swap.name, name]) for name in sweep.replacements],
-            "classes": [by_class[swap.name, name] for name in sweep.replacements],
-            "subjects": _subject_drops(sweep, swap),
-        }
-        for swap in sweep.swaps
-    ]
+    facts: list[object] = []
+    for swap in sweep.swaps:
+        held = [drops[swap.name, name] for name in sweep.replacements]
+        facts.append(
+            {
+                **_place(swap, site_index),
+                "kernel": swap.name in kernels,
+                "identical": (swap.name, SOURCE) in sweep.identical,
+                "notFinite": [(swap.name, name) in sweep.not_finite for name in sweep.replacements],
+                "alike": [(swap.name, control) in sweep.alike for control in sweep.controls],
+                "judged": [[drop.mean, drop.low, drop.high] for drop in held],
+                "spread": [[drop.error, drop.skew, drop.subjects] for drop in held],
+                "classes": [by_class[swap.name, name] for name in sweep.replacements],
+                "subjects": _subject_drops(sweep, swap),
+            }
+        )
+    return facts
 
 
 def _place(swap: Swap, site_index: Mapping[str, int]) -> dict[str, object]:
@@ -82,7 +87,7 @@ def _class_drops(sweep: Sweep, confidence: float) -> dict[tuple[str, str], list[
     drops = np.concatenate([sweep.drops(*name)[:, :num_classes] for name in names], axis=1)
     low, high = np.full((2, drops.shape[1]), np.nan)
     if sweep.subjects and drops.shape[1] <= _MOST_CLASS_COLUMNS:
-        low, high = bootstrap_interval(drops, confidence=confidence, seed=sweep.seed)
+        low, high = mean_interval(drops, confidence=confidence)
     means = column_means(drops)
     triples = [[short(v) for v in column] for column in zip(means, low, high, strict=True)]
     return {

@@ -127,7 +127,7 @@ def plan_reuse(
         verdict: Judgement of a sweep that swapped sites singly.
         source: Name of the source, for the record.
         accept: Verdicts that are loaded. Add ``"indifferent"`` to load also where anything would
-            do.
+            do. ``"undecided"`` takes in what has too few subjects.
 
     Raises:
         PlanError: The verdict has no single swap, or ``accept`` names no verdict.
@@ -135,7 +135,8 @@ def plan_reuse(
     unknown = sorted(set(accept) - set(Word))
     if unknown:
         raise PlanError(f"unknown verdicts {unknown}: expected some of {[w.value for w in Word]}")
-    return _planned(verdict, source, lambda j: (j.verdict in accept, j.verdict.value))
+    accepted = {*accept, *([Word.TOO_FEW] if Word.UNDECIDED in accept else [])}
+    return _planned(verdict, source, lambda j: (j.verdict in accepted, j.verdict.value))
 
 
 def plan_by_papers(verdict: Verdict, *, source: str = "") -> Plan:

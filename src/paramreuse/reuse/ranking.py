@@ -1,7 +1,7 @@
 """Many sources for one target: which lends most?
 
-The order is by the H-score of each source's frozen features on the target's subjects, since of all
-scores that are shown it foretold best, wherever it can be computed, what loading a source gains
+The order is by the CKA of each source's frozen features with the pilot's on the target's subjects,
+which of all scores that are shown foretold best what loading a source gains
 (docs/results/gain-scores.md). Beside it stand the papers' order, by the RMSE of kernels from those
 of a pilot (arXiv 2008.03411, "PR-RMSE"), and measured swaps.
 """
@@ -19,6 +19,7 @@ from paramreuse.compare.distance import compare_models
 from paramreuse.compare.lineage import Lineage
 from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, ParamReuseError, ScoreError, SiteMismatchError
+from paramreuse.reuse.network import WHAT_CAN_TELL
 from paramreuse.reuse.verdict import CONFIDENCE, Verdict, judge
 from paramreuse.sites.lending import Weights, lend, tensors_of
 from paramreuse.sites.matching import Site, match_sites
@@ -135,10 +136,10 @@ def _finite_mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Sources, the one whose features tell the target's classes best first.
+    """Sources, the one whose features are most like the pilot's first.
 
     Attributes:
-        sources: In order of rank: by ``h_score``, then by ``kernel_share``, then by the smaller
+        sources: In order of rank: by ``cka_pilot``, then by ``kernel_share``, then by the smaller
             ``mean_drop``. A source whose kernels are the pilot's own comes first, one without a
             kernel that fits last.
     """
@@ -166,6 +167,17 @@ class Ranking:
             for rank, source in enumerate(self.sources, start=1)
         ]
 
+    @property
+    def note(self) -> str:
+        """Of which sources single swaps cannot tell anything; empty where they can of all."""
+        blind = [source.name for source in self.sources if source.verdict.cannot_tell]
+        if not blind:
+            return ""
+        return (
+            f"single swaps cannot tell of {', '.join(blind)}: a small share or a large drop is no "
+            f"evidence against them; {WHAT_CAN_TELL}"
+        )
+
     def frame(self) -> "pd.DataFrame":
         """Return one row per source.
 
@@ -187,12 +199,12 @@ def order_sources(sources: Iterable[RankedSource]) -> Ranking:
 
 def _place(source: RankedSource) -> tuple[tuple[bool, float], ...]:
     # Rounded: what only rounding errors tell apart is a tie, such as a source and its scaled copy.
-    h_score = round(source.score("h_score"), 6)
+    cka = round(source.score("cka_pilot"), 6)
     share = source.verdict.kernel_share
     return (
         (isnan(share), 0.0),
         (source.rmse != 0, 0.0),
-        _last_if_nan(-h_score),
+        _last_if_nan(-cka),
         _last_if_nan(-share),
         _last_if_nan(source.mean_drop),
     )

@@ -8,13 +8,17 @@ kernel layers" are ours, since the papers leave them open.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isfinite, isnan
-from typing import TYPE_CHECKING
+from math import isfinite, isnan, nan
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 
 from paramreuse.errors import ScoreError
+from paramreuse.reuse.network import REUSABLE_SHARE, share_of_reusable, why_blind, why_useless
 from paramreuse.sites.swaps import SOURCE, Swap
+from paramreuse.sweep.intervals import FEWEST_SUBJECTS, Means
 from paramreuse.sweep.outcomes import MeanDrop, Sweep
-from paramreuse.sweep.stopping import TOLERANCE
+from paramreuse.sweep.stopping import TOLERANCE, Side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +26,12 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 """Coverage of the intervals that a verdict rests on."""
 
-REUSABLE_SHARE = 0.5
-"""Share of kernel layers from which on a network counts as reusable."""
-
 ROUNDING = 1e-9
 """A drop may exceed the tolerance by so much and still equal it: ``0.9 - 0.88 > 0.02`` in float64,
 while scores that differ at all differ by a pixel, which is more."""
+
+_Trial: TypeAlias = tuple[str, str]
+_Drops: TypeAlias = Mapping[_Trial, MeanDrop]
 
 VERDICT_COLUMNS = (
     *("swap", "family", "layer", "path", "kind"),
@@ -45,11 +49,16 @@ class Word(StrEnum):
     NOT_REUSABLE = "not reusable"
     """The drop is larger than the tolerance."""
     UNDECIDED = "undecided"
-    """The interval of the source, or of a control, holds the tolerance."""
+    """The interval of the source, or of a control, holds the tolerance; or no control can tell."""
+    TOO_FEW = "too few subjects"
+    """Fewer subjects were scored than an interval needs to keep its promise."""
     IDENTICAL = "identical"
     """Source and target hold the same values."""
     NOT_FINITE = "not finite"
     """The source's values, or the outputs with them in place, are NaN or infinite."""
+
+
+_DECIDED = (Word.REUSABLE, Word.INDIFFERENT, Word.NOT_REUSABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,10 @@ class Judgement:
         control_drop: Smallest mean drop among the controls, NaN without controls.
         paper: ``reusable`` or ``not reusable``: the point estimate against the tolerance.
         verdict: The same with interval and controls.
+        side: On which side of the tolerance the source's drop lies.
+        control_side: The same of the controls: above where all are, or where there is none; below
+            where one is.
+        doubt: Chance that the word is wrong, by the intervals; 0 where nothing was decided.
     """
 
     swap: Swap
@@ -73,11 +86,19 @@ class Judgement:
     control_drop: float
     paper: Word
     verdict: Word
+    side: Side
+    control_side: Side
+    doubt: float
 
     @property
     def can_be_loaded(self) -> bool:
         """Whether the source's tensors are of worth there: reusable, or the same anyway."""
         return self.verdict in (Word.REUSABLE, Word.IDENTICAL)
+
+    @property
+    def has_too_few(self) -> bool:
+        """Whether too few subjects were scored for a word."""
+        return self.verdict is Word.TOO_FEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +110,18 @@ class Verdict:
         tolerance: Largest drop that passes, in units of the score.
         confidence: Coverage of the intervals.
         num_subjects: Subjects that the intervals rest on, 0 where none are known.
+        lineage: Whether source and target share a start; empty where it is not known.
+        useless: Why the target is too poor for a verdict; empty where it is not.
+        notes: What else the reader should know, e.g. of controls that cannot differ.
     """
 
     judgements: tuple[Judgement, ...]
     tolerance: float
     confidence: float
     num_subjects: int
+    lineage: str = ""
+    useless: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def kernel_judgements(self) -> tuple[Judgement, ...]:
@@ -103,22 +130,45 @@ class Verdict:
 
     @property
     def kernel_share(self) -> float:
-        """Share of the kernel layers whose kernel can be reused; NaN if no kernel was swept."""
-        return _share([j.can_be_loaded for j in self.kernel_judgements])
+        """Share of kernels that can be reused among those where the control fails, or identical.
+
+        0 where no control fails, NaN if no kernel was swept.
+        """
+        return share_of_reusable(self.kernel_judgements)[0]
+
+    @property
+    def kernel_share_interval(self) -> tuple[float, float]:
+        """Smallest and largest share that kernels leave possible which are undecided."""
+        return share_of_reusable(self.kernel_judgements)[1:]
+
+    @property
+    def expected_wrong(self) -> float:
+        """How many of all the words are expected to be wrong, by the intervals of the drops."""
+        return sum(j.doubt for j in self.judgements)
+
+    @property
+    def cannot_tell(self) -> str:
+        """Why single swaps cannot tell whether the source is of use; empty where they can."""
+        return "" if self.reusable_network else why_blind(self.kernel_judgements, self.lineage)
 
     @property
     def paper_kernel_share(self) -> float:
-        """The same by the papers' rule: the point estimate, no control."""
-        return _share([j.paper is Word.REUSABLE for j in self.kernel_judgements])
+        """Share of all kernels that pass by the papers' rule: the point estimate, no control."""
+        passed = [j.paper is Word.REUSABLE for j in self.kernel_judgements]
+        return sum(passed) / len(passed) if passed else nan
 
     @property
     def reusable_network(self) -> bool:
-        """Whether at least half of the kernel layers can be reused."""
+        """Whether at least half of the kernels where the control fails can be reused.
+
+        Of a useless target it means nothing: see ``useless``. False does not mean that the network
+        is of no use: see ``cannot_tell``.
+        """
         return self.kernel_share >= REUSABLE_SHARE
 
     @property
     def paper_reusable_network(self) -> bool:
-        """The same by the papers' rule."""
+        """The papers' rule: at least half of all kernels pass, by the point estimate."""
         return self.paper_kernel_share >= REUSABLE_SHARE
 
     def layers_of(self, kind: str, word: str) -> tuple[int, ...]:
@@ -130,25 +180,50 @@ class Verdict:
         )
 
     def summary(self) -> str:
-        """Say in one sentence what was found."""
+        """Say in a few words what was found; what stands in the way of a verdict comes first."""
         kernels = self.kernel_judgements
         if not kernels:
-            return f"{len(self.judgements)} swaps judged, no single kernel among them"
+            found = f"{len(self.judgements)} swaps judged, no single kernel among them"
+            return f"{self.useless}; {found}" if self.useless else found
         loadable = sum(j.can_be_loaded for j in kernels)
         words = [j.verdict for j in kernels]
-        rest = ", ".join(
-            f"{words.count(word)} {word}"
-            for word in (Word.INDIFFERENT, Word.NOT_REUSABLE, Word.UNDECIDED, Word.NOT_FINITE)
-            if word in words or word is not Word.NOT_FINITE
-        )
-        network = "a reusable network" if self.reusable_network else "not a reusable network"
-        if all(isnan(j.control_drop) for j in kernels):
-            network += " (without a control)"
+        named = [Word.INDIFFERENT, Word.NOT_REUSABLE, Word.UNDECIDED]
+        named += [word for word in (Word.TOO_FEW, Word.NOT_FINITE) if word in words]
+        rest = ", ".join(f"{words.count(word)} {word}" for word in named)
         by_paper = sum(j.paper is Word.REUSABLE for j in kernels)
-        return (
-            f"{network}: {loadable} of {len(kernels)} kernel layers can be reused ({rest}; "
-            f"{by_paper} by the papers' rule) at a tolerance of {self.tolerance:g}"
-        )
+        parts = [
+            f"{self._network()}: {loadable} of {len(kernels)} kernel layers can be reused ({rest}; "
+            f"{by_paper} by the papers' rule) at a tolerance of {self.tolerance:g}",
+            *self._shares(),
+        ]
+        return "; ".join(parts)
+
+    def _network(self) -> str:
+        """Say what the network is."""
+        if self.useless:
+            return self.useless
+        kernels = self.kernel_judgements
+        if any(j.has_too_few for j in kernels):
+            return (
+                f"too few subjects: {self.num_subjects} were scored, {FEWEST_SUBJECTS} or more are "
+                "needed for intervals that keep their promise"
+            )
+        if self.cannot_tell:
+            return self.cannot_tell
+        if not any(j.can_be_loaded or j.control_side is not Side.BELOW for j in kernels):
+            return "nothing to tell the source by: shuffled or random kernels do as well everywhere"
+        network = "a reusable network" if self.reusable_network else "not a reusable network"
+        has_control = any(not isnan(j.control_drop) for j in kernels)
+        return network if has_control else f"{network} (without a control)"
+
+    def _shares(self) -> Iterator[str]:
+        """Say how large the share is and how many words may be wrong, where there are any."""
+        low, high = self.kernel_share_interval
+        span = f" ({low:.2f} to {high:.2f})" if high > low else ""
+        yield f"{self.kernel_share:.2f}{span} of those where the control fails"
+        decided = sum(j.verdict in _DECIDED for j in self.judgements)
+        if decided and self.num_subjects:
+            yield f"of {decided} words about {self.expected_wrong:.1f} may be wrong"
 
     def rows(self) -> Iterator[dict[str, object]]:
         """Yield the rows of ``frame``."""
@@ -173,25 +248,22 @@ class Verdict:
         return pd.DataFrame(list(self.rows()), columns=list(VERDICT_COLUMNS))
 
 
-def _share(passed: Sequence[bool]) -> float:
-    return sum(passed) / len(passed) if passed else float("nan")
-
-
 def judge(sweep: Sweep, *, tolerance: float = TOLERANCE, confidence: float = CONFIDENCE) -> Verdict:
     """Turn measured drops into a verdict per swap, and on the network.
 
     A swap passes when the upper end of its drop's interval is at most the tolerance, and fails when
     the lower end is above it. It is *reusable* when the source passes and every control fails,
     *indifferent* when a control passes as well, *not reusable* when the source fails, *undecided*
-    when an interval in question holds the tolerance, *identical* when source and target hold the
-    same values, *not finite* when the source's values, or the outputs with them in place, are NaN
-    or infinite; a control that is not finite fails. With one subject nothing is decided; where
-    ``evaluate`` gave one number for all subjects the point estimate stands in for the interval.
+    when an interval in question holds the tolerance or no control can differ from the source,
+    *identical* when source and target hold the same values, *not finite* when the source's values,
+    or the outputs with them in place, are NaN or infinite; a control that is not finite fails. With
+    fewer than 8 subjects the word is *too few subjects*; where ``evaluate`` gave one number for all
+    subjects the point estimate stands in for the interval.
 
     Args:
         sweep: What was measured.
         tolerance: Largest drop that still counts as almost unchanged, in units of the score.
-        confidence: Coverage of the bootstrap interval over subjects.
+        confidence: Coverage of the intervals over subjects.
 
     Raises:
         ScoreError: The tolerance is negative or the confidence is not between 0 and 1.
@@ -201,24 +273,57 @@ def judge(sweep: Sweep, *, tolerance: float = TOLERANCE, confidence: float = CON
     if not 0 < confidence < 1:
         raise ScoreError(f"confidence is {confidence!r}: expected more than 0 and less than 1")
     drops = sweep.mean_drops(confidence=confidence)
-    judgements = tuple(_judge_swap(sweep, swap, drops, tolerance) for swap in sweep.swaps)
-    return Verdict(judgements, tolerance, confidence, len(sweep.subjects))
+    doubts = _doubts(drops, tolerance + ROUNDING)
+    return Verdict(
+        tuple(_judge_swap(sweep, swap, (drops, doubts), tolerance) for swap in sweep.swaps),
+        tolerance,
+        confidence,
+        len(sweep.subjects),
+        sweep.lineage,
+        why_useless(sweep, tolerance),
+        tuple(control_notes(sweep)),
+    )
+
+
+def _doubts(drops: _Drops, bound: float) -> dict[_Trial, float]:
+    """Return for every trial the chance that its drop lies on the other side of a bound."""
+    held = list(drops.values())
+    columns = [[getattr(d, name) for d in held] for name in ("mean", "error", "skew", "subjects")]
+    means = Means(*map(np.array, columns))
+    return dict(zip(drops, means.doubt(bound).tolist(), strict=True))
 
 
 def _judge_swap(
-    sweep: Sweep, swap: Swap, drops: Mapping[tuple[str, str], MeanDrop], tolerance: float
+    sweep: Sweep, swap: Swap, found: tuple[_Drops, Mapping[_Trial, float]], tolerance: float
 ) -> Judgement:
+    drops, doubts = found
+    bound = tolerance + ROUNDING
     source = drops[swap.name, SOURCE]
-    names = [name for name in sweep.controls if (swap.name, name) not in sweep.not_finite]
-    controls = [drops[swap.name, name] for name in names]
+    told = [(swap.name, name) for name in sweep.controls if (swap.name, name) not in sweep.alike]
+    # A control that is not finite fails, and has no drop.
+    telling = [name for name in told if name not in sweep.not_finite]
+    sides = [drops[name].side(bound) for name in telling]
+    control_side = _all_sides(sides) if told or not sweep.controls else Side.OPEN
+    fixed = _fixed_word(sweep, swap)
+    side = Side.ABOVE if fixed is Word.NOT_FINITE else source.side(bound)
+    word = fixed or (Word.TOO_FEW if source.has_too_few else _word(side, control_side))
+    passing = [doubts[n] for n, s in zip(telling, sides, strict=True) if s is Side.BELOW]
+    doubt = {
+        Word.NOT_REUSABLE: doubts[swap.name, SOURCE],
+        Word.INDIFFERENT: doubts[swap.name, SOURCE] + min(passing, default=0.0),
+        Word.REUSABLE: doubts[swap.name, SOURCE] + sum(doubts[name] for name in telling),
+    }
     return Judgement(
         swap=swap,
         drop=source.mean,
-        drop_low=source.low if sweep.subjects else float("nan"),
-        drop_high=source.high if sweep.subjects else float("nan"),
-        control_drop=min((c.mean for c in controls), default=float("nan")),
-        paper=Word.REUSABLE if source.mean <= tolerance + ROUNDING else Word.NOT_REUSABLE,
-        verdict=_fixed_word(sweep, swap) or _word(source, controls, tolerance),
+        drop_low=source.low if sweep.subjects else nan,
+        drop_high=source.high if sweep.subjects else nan,
+        control_drop=min((drops[name].mean for name in telling), default=nan),
+        paper=Word.REUSABLE if source.mean <= bound else Word.NOT_REUSABLE,
+        verdict=word,
+        side=side,
+        control_side=control_side,
+        doubt=doubt.get(word, 0.0),
     )
 
 
@@ -229,24 +334,31 @@ def _fixed_word(sweep: Sweep, swap: Swap) -> Word | None:
     return Word.NOT_FINITE if (swap.name, SOURCE) in sweep.not_finite else None
 
 
-def _passes(drop: MeanDrop, tolerance: float) -> bool:
-    return drop.high <= tolerance + ROUNDING
+def _all_sides(sides: Sequence[Side]) -> Side:
+    """Return below where one control is, above where all are."""
+    if Side.BELOW in sides:
+        return Side.BELOW
+    return Side.OPEN if Side.OPEN in sides else Side.ABOVE
 
 
-def _fails(drop: MeanDrop, tolerance: float) -> bool:
-    return drop.low > tolerance + ROUNDING
-
-
-def _word(source: MeanDrop, controls: Sequence[MeanDrop], tolerance: float) -> Word:
-    if _fails(source, tolerance):
+def _word(side: Side, control_side: Side) -> Word:
+    if side is Side.ABOVE:
         return Word.NOT_REUSABLE
-    if not _passes(source, tolerance):
+    if side is Side.OPEN or control_side is Side.OPEN:
         return Word.UNDECIDED
-    if any(_passes(control, tolerance) for control in controls):
-        return Word.INDIFFERENT
-    if all(_fails(control, tolerance) for control in controls):
-        return Word.REUSABLE
-    return Word.UNDECIDED
+    return Word.INDIFFERENT if control_side is Side.BELOW else Word.REUSABLE
+
+
+def control_notes(sweep: Sweep) -> Iterator[str]:
+    """Say where a control of a sweep cannot differ from the source."""
+    for control in sweep.controls:
+        names = [swap.name for swap in sweep.swaps if (swap.name, control) in sweep.alike]
+        if names:
+            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+            yield (
+                f"the control {control} puts in what the source does at {', '.join(names[:10])}"
+                f"{more} (all values alike), so it is no evidence there"
+            )
 
 
 def share_curve(
@@ -260,13 +372,16 @@ def share_curve(
         confidence: As for ``judge``.
 
     Returns:
-        One row per tolerance: ``tolerance``, ``kernel_share`` and ``paper_kernel_share``.
+        One row per tolerance: ``tolerance``, ``kernel_share``, the ends of its interval
+        ``kernel_share_low`` and ``kernel_share_high``, and ``paper_kernel_share``.
     """
     verdicts = [judge(sweep, tolerance=t, confidence=confidence) for t in tolerances]
     return [
         {
             "tolerance": v.tolerance,
             "kernel_share": v.kernel_share,
+            "kernel_share_low": v.kernel_share_interval[0],
+            "kernel_share_high": v.kernel_share_interval[1],
             "paper_kernel_share": v.paper_kernel_share,
         }
         for v in verdicts

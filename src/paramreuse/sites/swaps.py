@@ -352,6 +352,13 @@ def _random_control(name: str) -> str:
     return name
 
 
+def same_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Tell whether two replacements put in the same values at every site."""
+    return first.keys() == second.keys() and all(
+        torch.equal(tensor, second[key]) for key, tensor in first.items()
+    )
+
+
 def is_identical(swap: Swap, tensors: Mapping[str, Tensor], target: nn.Module) -> bool:
     """Tell whether a swap would put in exactly what the target already holds."""
     for site in swap.sites:

@@ -176,6 +176,11 @@ def verdict_rows(findings: Findings) -> list[Row]:
             "confidence": verdict.confidence,
             "reusable_network": verdict.reusable_network,
             "kernel_share": verdict.kernel_share,
+            "kernel_share_interval": verdict.kernel_share_interval,
+            "expected_wrong": verdict.expected_wrong,
+            "useless": verdict.useless,
+            "cannot_tell": verdict.cannot_tell,
+            "notes": verdict.notes,
             "paper_kernel_share": verdict.paper_kernel_share,
             "summary": verdict.summary(),
             "sites": list(verdict.rows()),
@@ -228,3 +233,9 @@ def ranking_rows(folder: Path) -> list[Row]:
     with opened_findings(folder) as findings:
         _require_swept(findings, folder)
         return findings.ranking.rows()
+
+
+def ranking_note(folder: Path) -> str:
+    """Say of which sources of a run folder single swaps cannot tell anything: ``Ranking.note``."""
+    with opened_findings(folder) as findings:
+        return findings.ranking.note

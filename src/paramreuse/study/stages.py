@@ -254,10 +254,12 @@ def costliest_words(sweep: Sweep, swaps: Iterable[Swap]) -> str:
 
 def run_judge(job: Job) -> str:
     """Judge every source."""
-    findings = findings_of(job.bench.study, job.store)
-    return "; ".join(
-        f"{source}: {findings.verdict(source).summary()}" for source in job.bench.study.sources
-    )
+    verdicts = findings_of(job.bench.study, job.store)
+    found = {source: verdicts.verdict(source) for source in job.bench.study.sources}
+    for source, verdict in found.items():
+        for note in verdict.notes:
+            job.talk.say("judge", f"{source}: {note}")
+    return "; ".join(f"{source}: {verdict.summary()}" for source, verdict in found.items())
 
 
 def run_plan(job: Job) -> str:

@@ -59,6 +59,9 @@ def write_sweep(store: Store, name: str, sweep: Sweep) -> None:
         "skipped": [asdict(item) for item in sweep.skipped],
         "seed": sweep.seed,
         "notes": sweep.notes,
+        "alike": sorted(sweep.alike),
+        "lineage": sweep.lineage,
+        "constant": sweep.constant,
     }
     with store.together():
         store.remove("scores", sweep=name)
@@ -108,6 +111,10 @@ def read_sweep(store: Store, name: str) -> Sweep | None:
         seed=content["seed"],
         notes=tuple(content["notes"]),
         not_finite=frozenset((swap, replacement) for swap, replacement in content["not_finite"]),
+        # Sweeps stored by earlier versions lack these facts.
+        alike=frozenset((swap, control) for swap, control in content.get("alike", ())),
+        lineage=content.get("lineage", ""),
+        constant=content.get("constant"),
     )
 
 

@@ -12,7 +12,7 @@ from paramreuse.errors import ScoreError
 from paramreuse.sites.copies import private_copy
 from paramreuse.sites.lending import tensors_of
 from paramreuse.sites.matching import SkippedTensor
-from paramreuse.sites.swaps import Replacements, is_identical
+from paramreuse.sites.swaps import SOURCE, Replacements, is_identical, same_tensors
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.runner import Progress, Trial, TrialName, is_finite, remarks_on
 
@@ -49,8 +49,13 @@ def evaluated_sweep(
         )
     scores: dict[TrialName, Array] = {}
     identical: set[TrialName] = set()
+    alike: set[TrialName] = set()
     for done, trial in enumerate(trials, start=1):
         tensors = lenders.tensors(trial.swap, trial.replacement)
+        if trial.replacement != SOURCE and same_tensors(
+            tensors, lenders.tensors(trial.swap, SOURCE)
+        ):
+            alike.add(trial.name)
         if is_identical(trial.swap, tensors, lenders.target):
             identical.add(trial.name)
             scores[trial.name] = np.array([list(base.values())])
@@ -72,6 +77,7 @@ def evaluated_sweep(
         seed=lenders.seed,
         notes=tuple(remarks_on(trials, not_finite)),
         not_finite=not_finite,
+        alike=frozenset(alike),
     )
 
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.sites.swaps import SOURCE, Swap
-from paramreuse.sweep.intervals import bootstrap_interval
+from paramreuse.sweep.intervals import FEWEST_SUBJECTS, estimate_means, mean_interval
 from paramreuse.sweep.scores import foreground_names, subject_means
+from paramreuse.sweep.stopping import Side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +35,34 @@ class MeanDrop:
         mean: Mean over subjects.
         low: Lower end of its interval; NaN with one subject, ``mean`` where no subjects are known.
         high: Upper end, likewise.
+        error: Standard error of the mean; NaN with one subject, 0 where no subjects are known.
+        skew: Skewness of the studentised mean, as in ``Means``.
+        subjects: Number of subjects that count; 0 where no subjects are known.
     """
 
     mean: float
     low: float
     high: float
+    error: float
+    skew: float
+    subjects: int
+
+    @property
+    def has_too_few(self) -> bool:
+        """Whether too few subjects count for the interval to keep its promise."""
+        return 0 < self.subjects < FEWEST_SUBJECTS
+
+    def side(self, bound: float) -> Side:
+        """Tell on which side of a bound the mean lies, as far as the interval tells.
+
+        Args:
+            bound: Largest mean that counts as below.
+        """
+        if self.has_too_few:
+            return Side.OPEN
+        if self.low > bound:
+            return Side.ABOVE
+        return Side.BELOW if self.high <= bound else Side.OPEN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +85,9 @@ class Sweep:
         notes: What the reader should know, e.g. why the fast engine was not used.
         not_finite: Trials that would have put in NaN or infinite values, or whose outputs are not
             finite.
+        alike: Trials of controls that put in what the source does, so that they show nothing.
+        lineage: Whether source and target share a start; empty where it was not looked at.
+        constant: Best mean score that the same class everywhere reaches; None where not known.
     """
 
     swaps: tuple[Swap, ...]
@@ -75,6 +102,9 @@ class Sweep:
     seed: int = 0
     notes: tuple[str, ...] = ()
     not_finite: frozenset[tuple[str, str]] = frozenset()
+    alike: frozenset[tuple[str, str]] = frozenset()
+    lineage: str = ""
+    constant: float | None = None
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -148,12 +178,15 @@ class Sweep:
         """
         names = [(swap.name, name) for swap in self.swaps for name in self.replacements]
         values = np.column_stack([self.drops(*name)[:, -1] for name in names])
-        means = column_means(values)
-        low = high = means
-        if self.subjects:
-            low, high = bootstrap_interval(values, confidence=confidence, seed=self.seed)
-        ends = zip(names, means.tolist(), low.tolist(), high.tolist(), strict=True)
-        return {name: MeanDrop(*drop) for name, *drop in ends}
+        if not self.subjects:
+            return {
+                n: MeanDrop(v, v, v, 0.0, 0.0, 0)
+                for n, v in zip(names, values[0].tolist(), strict=True)
+            }
+        means = estimate_means(values)
+        columns = (means.mean, *means.interval(confidence), means.error, means.skew, means.subjects)
+        drops = zip(*(column.tolist() for column in columns), strict=True)
+        return {name: MeanDrop(*drop) for name, drop in zip(names, drops, strict=True)}
 
     def _with_mean(self, scores: Array) -> Array:
         return np.column_stack([scores, subject_means(scores, self.foreground)])
@@ -163,12 +196,17 @@ class Sweep:
         means = column_means(self._with_mean(self.baseline)).tolist()
         return dict(zip((*self.classes, MEAN), means, strict=True))
 
+    @property
+    def mean_baseline(self) -> float:
+        """Mean over subjects of the untouched target's foreground mean."""
+        return self.baseline_scores()[MEAN]
+
     def rows(self, *, confidence: float = 0.95) -> Iterator[dict[str, object]]:
         """Yield the rows of ``frame``."""
         trials = [(s, r) for s in self.swaps for r in self.replacements]
         drops = np.concatenate([self.drops(s.name, r) for s, r in trials], axis=1)
         if self.subjects:
-            low, high = bootstrap_interval(drops, confidence=confidence, seed=self.seed)
+            low, high = mean_interval(drops, confidence=confidence)
         else:
             low, high = np.full((2, drops.shape[1]), np.nan)
         means = column_means(drops)

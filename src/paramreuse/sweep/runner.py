@@ -12,7 +12,7 @@ from torch import Tensor
 from paramreuse.engine.plain import Engine, device_of
 from paramreuse.errors import ScoreError
 from paramreuse.sites.matching import SkippedTensor
-from paramreuse.sites.swaps import SOURCE, Replacements, Swap, is_identical
+from paramreuse.sites.swaps import SOURCE, Replacements, Swap, is_identical, same_tensors
 from paramreuse.sweep.batches import Batch, Batches, check_second_pass, regrouped, walk_batches
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.scores import Score, subject_means
@@ -320,6 +320,16 @@ class Runner:
             skipped=skipped,
             seed=self._lenders.seed,
             notes=(*self._engine.notes, *remarks_on(self._trials, self._not_finite)),
+            alike=self._alike(),
+        )
+
+    def _alike(self) -> frozenset[TrialName]:
+        """Return the trials of controls that put in what the source does."""
+        return frozenset(
+            trial.name
+            for trial in self._trials
+            if trial.replacement != SOURCE
+            and same_tensors(self._tensors[trial.name], self._tensors[trial.swap.name, SOURCE])
         )
 
     def _scores_of(self, name: TrialName, baseline: Array) -> Array:

@@ -1,11 +1,12 @@
 """When a swap's verdict can no longer change: for certain, or with a stated error rate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
+
+from paramreuse.sweep.intervals import FEWEST_SUBJECTS, estimate_means
 
 Array = NDArray[np.float64]
 
@@ -14,9 +15,6 @@ TOLERANCE = 0.02
 
 CONFIDENCE = 0.95
 """One minus the probability, per swap, of stopping on the wrong side."""
-
-FIRST_LOOK = 8
-"""Subjects seen before anything is decided: fewer say too little about the spread."""
 
 _GROWTH = 2**0.5
 _LEAST_SPREAD = 0.25
@@ -53,7 +51,7 @@ class StoppingRule:
             (8, 12, 16, 23, 32)
         """
         sizes: list[int] = []
-        size = float(FIRST_LOOK)
+        size = float(FEWEST_SUBJECTS)
         while round(size) < num_subjects:
             sizes.append(int(np.ceil(size - 1e-9)))
             size *= _GROWTH
@@ -70,7 +68,8 @@ class StoppingRule:
         drops = drops[np.isfinite(drops)]
         if is_certainly_above(drops, baselines_unseen, self.tolerance):
             return Side.ABOVE
-        level = (1 - self.confidence) / max(1, num_looks)
+        # The probability is shared by the looks and by the two sides.
+        level = (1 - self.confidence) / max(1, num_looks) / 2
         return likely_side(drops, self.tolerance, level)
 
 
@@ -97,10 +96,10 @@ def is_certainly_above(drops: Array, baselines_unseen: Array, tolerance: float) 
 def likely_side(drops: Array, tolerance: float, level: float) -> Side:
     """Tell on which side of the tolerance the mean lies, wrongly with probability ``level``.
 
-    One-sided t-bounds of the mean; asked at several looks, their levels add up (Bonferroni), which
-    holds for normally distributed drops. A few subjects may agree by chance, so their deviation
-    counts as at least a quarter of the tolerance. Source: Wald (1947), chapter 1, for the question;
-    Student (1908) for the bound.
+    An end of the interval that leaves out ``level`` on each side, ``mean_interval``, has to lie on
+    one side; asked at several looks, their levels add up (Bonferroni). A few subjects may agree by
+    chance, so their deviation counts as at least a quarter of the tolerance. Source: Wald (1947),
+    chapter 1, for the question.
 
     Args:
         drops: Drops of the subjects seen, shape ``(n,)``.
@@ -108,11 +107,13 @@ def likely_side(drops: Array, tolerance: float, level: float) -> Side:
         level: Probability of an error, at this look.
     """
     number = len(drops)
-    if number < FIRST_LOOK:
+    if number < FEWEST_SUBJECTS:
         return Side.OPEN
-    spread = max(float(drops.std(ddof=1)), _LEAST_SPREAD * tolerance)
-    reach = float(student_t.ppf(1 - level, number - 1)) * spread / number**0.5
-    mean = float(drops.mean())
-    if mean + reach <= tolerance:
+    means = estimate_means(drops[:, None])
+    least = _LEAST_SPREAD * tolerance / number**0.5
+    if means.error[0] < least:
+        means = replace(means, error=np.array([least]), skew=np.zeros(1))
+    low, high = means.interval(1 - 2 * level)
+    if high[0] <= tolerance:
         return Side.BELOW
-    return Side.ABOVE if mean - reach > tolerance else Side.OPEN
+    return Side.ABOVE if low[0] > tolerance else Side.OPEN

@@ -3,12 +3,13 @@
 Source: arXiv 2008.03411 and 2008.03414, "parameter reuse"; the controls and the intervals are ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from paramreuse.compare.distance import compare_models
 from paramreuse.engine.plain import device_of, require_evaluation_mode
 from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.errors import ScoreError
@@ -21,6 +22,7 @@ from paramreuse.sites.swaps import (
     replacements_for,
 )
 from paramreuse.sweep.batches import Batches, walk_batches
+from paramreuse.sweep.constant import constant_score
 from paramreuse.sweep.engines import ONE_AT_A_TIME, choose_engine
 from paramreuse.sweep.evaluated import Evaluate, evaluated_sweep
 from paramreuse.sweep.outcomes import Sweep
@@ -105,7 +107,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         lenders = replacements_for(target, lent, controls, seed=seed)
         trials = [Trial(swap, name) for swap in wanted for name in lenders.names]
         if evaluate is not None:
-            return evaluated_sweep(evaluate, trials, lenders, match.skipped, progress)
+            found = evaluated_sweep(evaluate, trials, lenders, match.skipped, progress)
+            return replace(found, lineage=_lineage(target, lent, exclude))
         assert batches is not None
         assert score is not None
         with torch.no_grad(), float32_arithmetic():
@@ -122,7 +125,16 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
                 runner.run(batches)
                 notes += (_NOT_STOPPED,) if stop is not None else ()
             found = runner.outcome(match.skipped)
-            return replace(found, notes=(*notes, *found.notes))
+            return replace(
+                found,
+                notes=(*notes, *found.notes),
+                lineage=_lineage(target, lent, exclude),
+                constant=constant_score(batches, score),
+            )
+
+
+def _lineage(target: nn.Module, source: Mapping[str, Tensor], exclude: Sequence[str]) -> str:
+    return compare_models(target, source, exclude=exclude).lineage.value
 
 
 def _example(target: nn.Module, batches: Batches | None) -> Tensor | None:

@@ -6,7 +6,7 @@ from math import isfinite
 from paramreuse.papers.evidence import Arm, NotMeasuredError
 from paramreuse.papers.rules.arms import TARGET
 from paramreuse.papers.rules.condition import Condition, Variant
-from paramreuse.papers.rules.estimate import Estimate, estimate_mean
+from paramreuse.papers.rules.estimate import Estimate, bootstrap_mean
 
 NEARER = 0.05
 """Smallest difference for a source to count as nearer: half an epoch of training more or less moves
@@ -61,4 +61,4 @@ def nearness_gap(
     for layer in sorted(first.keys() & second.keys()):
         a, b = first[layer], second[layer]
         gaps.append((a - b) / max(a, b) if a + b else 0.0)
-    return estimate_mean(gaps, confidence=confidence)
+    return bootstrap_mean(gaps, confidence=confidence)

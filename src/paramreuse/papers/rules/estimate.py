@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 from paramreuse.papers.evidence import NotMeasuredError
 from paramreuse.papers.rules.finding import Finding, Outcome
 from paramreuse.reuse.verdict import ROUNDING
-from paramreuse.sweep.intervals import RESAMPLES, bootstrap_interval
+from paramreuse.sweep.intervals import mean_interval
 
 Array = NDArray[np.float64]
 
 FEWEST_SUBJECTS = 6
-"""Of fewer subjects a percentile bootstrap is too narrow: of 5 that all lie on one side by chance
-there are 2 in 32, which is above the 5 % that the intervals leave."""
+"""With fewer subjects nothing is said of a claim. A single site asks for two more: its word stands
+by itself, and is one of hundreds."""
+
+RESAMPLES = 5000
+_WEIGHTS_AT_ONCE = 2**23
+"""How many resampling weights are held at a time: 64 MB, however many the subjects are."""
 
 SATURATED = 0.9
 """Mean share of the score at which nearly everything is lost, so that no more can be."""
@@ -38,7 +42,7 @@ def require_subjects(number: int, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its bootstrap interval.
+    """A number with its interval.
 
     Attributes:
         value: The number itself, NaN where there is none.
@@ -79,17 +83,31 @@ class Estimate:
 
     def _open(self, what: str) -> str:
         if isnan(self.low):
-            return f"{what}: no interval: at least two values are needed to resample"
+            return f"{what}: no interval: at least two values are needed"
         return f"{what}: the interval holds 0"
 
 
-def estimate_mean(values: Sequence[float], *, confidence: float, seed: int = 0) -> Estimate:
+def estimate_mean(values: Sequence[float], *, confidence: float) -> Estimate:
     """Return the mean of some values, with its interval over them; NaN if there is none."""
     if not values:
         return Estimate(np.nan, np.nan, np.nan)
     column = np.asarray(values, dtype=np.float64)[:, None]
-    low, high = bootstrap_interval(column, confidence=confidence, seed=seed)
+    low, high = mean_interval(column, confidence=confidence)
     return Estimate(float(column.mean()), float(low[0]), float(high[0]))
+
+
+def bootstrap_mean(values: Sequence[float], *, confidence: float) -> Estimate:
+    """Return the mean over layers of some values, with its percentile bootstrap interval.
+
+    The layers of a network are few and all there are, so the interval does not reach beyond what
+    they hold. Source: Efron and Tibshirani (1993), chapter 13.
+    """
+    if len(values) < 2:
+        return Estimate(fmean(values) if values else np.nan, np.nan, np.nan)
+    tail = 50 * (1 - confidence)
+    means = resampled_means(np.asarray(values, dtype=np.float64)[:, None])
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return Estimate(fmean(values), float(low), float(high))
 
 
 def estimate_gap(
@@ -97,7 +115,6 @@ def estimate_gap(
     second: Mapping[Hashable, float],
     *,
     confidence: float,
-    seed: int = 0,
 ) -> Estimate:
     """Return the mean of first minus second, paired over the subjects that both have.
 
@@ -106,7 +123,7 @@ def estimate_gap(
     """
     gaps = [value - second[subject] for subject, value in first.items() if subject in second]
     require_subjects(len(gaps), "paired")
-    return estimate_mean(gaps, confidence=confidence, seed=seed)
+    return estimate_mean(gaps, confidence=confidence)
 
 
 def loses_more(
@@ -115,7 +132,6 @@ def loses_more(
     what: str,
     *,
     confidence: float,
-    seed: int = 0,
 ) -> Finding:
     """Tell whether a larger share of the score is lost at first than at second.
 
@@ -124,7 +140,6 @@ def loses_more(
         second: Likewise.
         what: What is compared, for the reader.
         confidence: Coverage of the interval.
-        seed: Seed of the resampling.
 
     Returns:
         It cannot be told where both lose nearly everything.
@@ -132,7 +147,7 @@ def loses_more(
     Raises:
         NotMeasuredError: Too few subjects have both.
     """
-    gap = estimate_gap(first, second, confidence=confidence, seed=seed)
+    gap = estimate_gap(first, second, confidence=confidence)
     means = [fmean(side[s] for s in first.keys() & second.keys()) for side in (first, second)]
     finding = gap.above_zero(f"share of the score lost, {what}")
     numbers = f"{finding.numbers} ({means[0]:.3f} against {means[1]:.3f})"
@@ -155,3 +170,31 @@ def estimate_table(table: Array, *, confidence: float) -> Estimate:
     tail = 50 * (1 - confidence)
     low, high = np.percentile(means, [tail, 100 - tail])
     return Estimate(float(table.mean()), float(low), float(high))
+
+
+def resampled_means(values: Array, *, seed: int = 0) -> Array:
+    """Return each column's mean over the subjects of each resample.
+
+    All columns share the resamples, so that a number worked out per row has its bootstrap
+    distribution.
+
+    Args:
+        values: One row per subject, shape ``(P, M)``; NaN where a subject does not count.
+        seed: Seed of the resampling.
+
+    Returns:
+        Shape ``(RESAMPLES, M)``; NaN where no subject of the resample counts.
+    """
+    rng = np.random.default_rng(seed)
+    num_subjects, num_columns = values.shape
+    counted = np.isfinite(values).astype(np.float64)
+    filled = np.where(counted > 0, values, 0.0)
+    means = np.full((RESAMPLES, num_columns), np.nan)
+    rows = max(1, _WEIGHTS_AT_ONCE // num_subjects)
+    for start in range(0, RESAMPLES, rows):
+        part = means[start : start + rows]
+        chances = np.full(num_subjects, 1 / num_subjects)
+        weights = rng.multinomial(num_subjects, chances, len(part)).astype(np.float64)
+        counts = weights @ counted
+        np.divide(weights @ filled, counts, out=part, where=counts > 0)
+    return means

@@ -24,9 +24,9 @@ from paramreuse.papers.rules.estimate import (
     estimate_mean,
     loses_more,
     require_subjects,
+    resampled_means,
 )
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
-from paramreuse.sweep.intervals import resampled_means
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def _first_mean_costs(network: str, arm: Arm, _: Condition) -> list[Finding]:
         raise NotMeasuredError(f"the arm {arm.name} has no swap of RM 1")
     beyond = [drop - arm.tolerance for drop in mean_by_subject(sweep, first).values()]
     require_subjects(len(beyond), f"{network} RM 1")
-    cost = estimate_mean(beyond, confidence=arm.confidence, seed=sweep.seed)
+    cost = estimate_mean(beyond, confidence=arm.confidence)
     return [cost.above_zero(f"{network} drop of RM 1 minus the tolerance")]
 
 
@@ -76,7 +76,6 @@ def _statistics_cost_more(network: str, arm: Arm, condition: Condition) -> list[
         mean_by_subject(sweep, statistics),
         mean_by_subject(sweep, affine),
         confidence=arm.confidence,
-        seed=sweep.seed,
     )
     count = count_reusable(arm, sweep, affine, condition)
     return [
@@ -112,9 +111,7 @@ def _kernels_cost_most(network: str, arm: Arm, condition: Condition) -> list[Fin
     for kind in _OTHER_KINDS:
         others = shares_lost(arm, sweep, swaps_of(arm, sweep, kind))
         what = f"{network} W minus {kind}"
-        findings.append(
-            loses_more(kernels, others, what, confidence=arm.confidence, seed=sweep.seed)
-        )
+        findings.append(loses_more(kernels, others, what, confidence=arm.confidence))
     return findings
 
 

@@ -12,7 +12,7 @@ from paramreuse.papers.rules.counting import Count, count_reusable
 from paramreuse.papers.rules.distances import kernel_distances, rmse_words
 from paramreuse.papers.rules.estimate import loses_more
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
-from paramreuse.reuse.verdict import REUSABLE_SHARE
+from paramreuse.reuse.network import REUSABLE_SHARE
 from paramreuse.sites.swaps import Swap
 from paramreuse.sweep.outcomes import MEAN
 
@@ -51,7 +51,6 @@ def unet_suffers_more(evidence: Evidence, condition: Condition) -> Finding:
         _kernel_losses(pspnet, condition),
         "UNet's kernels minus PSPNet's",
         confidence=unet.confidence,
-        seed=kernel_sweep_of(unet, condition).seed,
     )
     return all_of([loss, _same_magnitude(unet, pspnet, condition)])
 
@@ -93,7 +92,6 @@ def short_connections_generalise(evidence: Evidence, condition: Condition) -> Fi
                 _kernel_losses(residual, condition, counts),
                 f"{form}, {which} of plain minus residual",
                 confidence=plain.confidence,
-                seed=kernel_sweep_of(plain, condition).seed,
             )
             parts.append(loss)
     return all_of(parts)

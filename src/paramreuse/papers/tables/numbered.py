@@ -12,7 +12,7 @@ from paramreuse.papers.model_words import NOTHING, letter_of, model_words
 from paramreuse.papers.tables.published import PSPNET, REUSE, UNET, Reuse
 from paramreuse.papers.tables.summaries import ablation_rows, distance_rows, head_of, share_rows
 from paramreuse.study.transfer.table import TrainingDice, trainings_of
-from paramreuse.sweep.intervals import bootstrap_interval
+from paramreuse.sweep.intervals import mean_interval
 from paramreuse.sweep.outcomes import MEAN, Sweep, column_means
 from paramreuse.sweep.scores import subject_means
 
@@ -93,7 +93,7 @@ def _baseline_rows(arm: Arm, published: Sequence[float]) -> Iterator[Row]:
     scores = np.column_stack([sweep.baseline, subject_means(sweep.baseline, sweep.foreground)])
     low, high = np.full((2, scores.shape[1]), np.nan)
     if sweep.subjects:
-        low, high = bootstrap_interval(scores, confidence=arm.confidence, seed=sweep.seed)
+        low, high = mean_interval(scores, confidence=arm.confidence)
     printed = dict(zip(sweep.classes, published, strict=False))
     if len(sweep.classes) != len(published):
         printed = {}

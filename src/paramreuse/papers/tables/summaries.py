@@ -159,7 +159,7 @@ def _mean_kernel_drop(arm: Arm, sweep: Sweep, kernels: Sequence[Swap]) -> Row:
     """Return the drop of the foreground mean, over the kernels of each subject first."""
     by_subject = _drops_by_subject(sweep, kernels, SOURCE)
     controls = [_drops_by_subject(sweep, kernels, control) for control in sweep.controls]
-    drop = estimate_mean(by_subject, confidence=arm.confidence, seed=sweep.seed)
+    drop = estimate_mean(by_subject, confidence=arm.confidence)
     return {
         "drop": drop.value,
         "drop_low": drop.low,

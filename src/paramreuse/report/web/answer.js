@@ -9,19 +9,40 @@ function allowed(tolerance) {
   return `at most ${fmt(tolerance)} ${DATA.score}`.trim();
 }
 
-function headline(source, found) {
+const HEADLINES = {
+  none: (name) => `${name}: no single kernel was swept, so it is not judged`,
+  useless: (name) => `The target is useless: nothing can be said of ${name} here`,
+  'too few': (name) => `Too few subjects to judge ${name} here`,
+  blind: (name) => `Single swaps cannot tell what ${name} can reuse here`,
+  nothing: (name) => `Nothing to tell by: in ${name} any kernels do as well here`,
+  reusable: (name) => `${name} is a reusable network here`,
+  'not reusable': (name) => `${name} is not a reusable network here`,
+};
+
+function headline(source) {
   if (!source || !source.sweep) return `${networkName()} has not been swept yet`;
-  if (!found.total) return `${networkName()}: no single kernel was swept, so it is not judged`;
-  return found.reusableNetwork ? `${networkName()} is a reusable network here` : `${networkName()} is not a reusable network here`;
+  return HEADLINES[networkWord(source, state.tolerance)](networkName());
+}
+
+/* Why there is no plain answer, and what to do about it. */
+function obstacle(source) {
+  const { sweep } = source;
+  const useless = whyUseless(sweep, state.tolerance);
+  return {
+    useless: `${useless} Train the target better before anything is judged.`,
+    'too few': `${count(sweep.subjects.length, 'subject')} were scored; ${DATA.fewestSubjects} or more are needed for intervals that keep their promise.`,
+    blind: `The two networks use different coordinates: ${whyBlind(sweep, state.tolerance)}. That says nothing against the source; ${DATA.whatCanTell}.`,
+    nothing: 'Shuffled or random kernels pass wherever the source does.',
+  }[networkWord(source, state.tolerance)];
 }
 
 function writeAnswer() {
   const source = currentSource();
   const found = source && source.sweep ? tally(source.sweep.kernels, state.tolerance) : null;
-  byId('headline').textContent = headline(source, found);
+  byId('headline').textContent = headline(source);
   const eyebrow = byId('eyebrow');
   eyebrow.textContent = source ? `What ${networkName() === 'This network' ? 'it' : networkName()} can reuse of ${source.name}` : 'What can be reused';
-  eyebrow.className = `eyebrow ${found && found.total ? (found.reusableNetwork ? 'good' : 'bad') : ''}`;
+  eyebrow.className = `eyebrow ${found ? { reusable: 'good', 'not reusable': 'bad', useless: 'bad' }[networkWord(source, state.tolerance)] || '' : ''}`;
   if (source) byId('lede').replaceChildren(...lede(source, found).map((p) => (typeof p === 'string' ? h('p', null, p) : p)));
 }
 
@@ -36,17 +57,22 @@ function lede(source, found) {
     words['not finite'] && `${words['not finite']} ${words['not finite'] === 1 ? 'is' : 'are'} not finite`,
   ].filter(Boolean);
   const same = words.identical ? ` (${words.identical} of them the same in both anyway)` : '';
+  const wrong = expectedWrong(source.sweep.swaps, state.tolerance);
+  const among = Number.isNaN(found.share) ? ''
+    : ` Of those where the control fails that is ${percent(found.share)}${found.high > found.low ? ` (${percent(found.low)} to ${percent(found.high)})` : ''}.`;
   return [
+    obstacle(source) && h('p', { class: 'strong' }, obstacle(source)),
     h('p', null, h('strong', null, `${found.loadable} of ${found.total} kernel layers`), ` of ${source.name} can be swapped in${same} and cost ${allowed(state.tolerance)}`,
       rest.length ? `; ${rest.join(', ')}.` : '.',
-      couldTip(found) && ' The undecided ones could still change the answer.'),
+      among, couldTip(found) && ' The undecided ones could still change the answer.',
+      wrong.decided > 0 && source.sweep.subjects.length > 0 && ` Of all ${wrong.decided} words about ${wrong.wrong.toFixed(1)} may be wrong.`),
     h('p', { class: 'aside' }, `By the papers’ rule, which looks at the point estimate and at no control, ${found.papers} of ${found.total} pass. `
-      + `A network is called reusable when at least ${percent(DATA.share)} of its kernel layers are.`),
-  ];
+      + `A network is called reusable when at least ${percent(DATA.share)} of its kernel layers are where the control fails.`),
+  ].filter(Boolean);
 }
 
 function couldTip(found) {
-  return !found.reusableNetwork && (found.loadable + found.words.undecided) / found.total >= DATA.share;
+  return !(found.share >= DATA.share) && found.high >= DATA.share;
 }
 
 /* The sources, each with its share: also the switch between them */
@@ -139,11 +165,11 @@ function sureCard(source) {
   const judged = sweep.kernels.length ? sweep.kernels : sweep.swaps;
   const noun = sweep.kernels.length ? 'kernel' : 'swap';
   const found = tally(judged, state.tolerance);
-  const settled = found.total - found.words.undecided;
+  const settled = found.total - found.words.undecided - found.words['too few subjects'];
   const people = sweep.subjects.length;
   return card('How sure',
     h('p', { class: 'strong' }, `${settled} of ${count(found.total, noun)} settled`),
-    h('p', null, people > 1 ? `Every drop has a ${fmt(source.confidence * 100)} % bootstrap interval over ${people} subjects, paired by subject. `
+    h('p', null, people > 1 ? `Every drop has a ${fmt(source.confidence * 100)} % interval over ${people} subjects, paired by subject and corrected for skewness. `
       + 'A swap passes when the whole interval is within the tolerance.'
       : people === 1 ? 'There is one subject only, so no interval and nothing can be settled.'
         : 'One number was measured for all subjects together, so there are no intervals, only point estimates.'),
@@ -158,12 +184,15 @@ function surerCard(source) {
   const found = tally(judged, state.tolerance);
   const needed = subjectsNeeded(source, judged, state.tolerance);
   const tips = [];
-  if (found.words.undecided && sweep.subjects.length > 1) {
-    tips.push(`More subjects: ${count(found.words.undecided, 'kernel').replace('kernel', sweep.kernels.length ? 'kernel' : 'swap')} cannot yet be separated from the tolerance.`
+  const unsettled = found.words.undecided + found.words['too few subjects'];
+  if (unsettled && sweep.subjects.length > 1) {
+    tips.push(`More subjects: ${count(unsettled, 'kernel').replace('kernel', sweep.kernels.length ? 'kernel' : 'swap')} cannot yet be separated from the tolerance.`
       + (needed > sweep.subjects.length && needed < 1e5 ? ` About ${fmt(Number(needed.toPrecision(2)))} subjects would settle half of them.` : ''));
   }
   if (!sweep.subjects.length) tips.push('Scores per subject: sweep with batches instead of evaluate=, so that there are intervals.');
-  if (sweep.subjects.length === 1) tips.push('A second subject at least: with one, nothing can be settled.');
+  if (sweep.subjects.length === 1) tips.push(`More subjects, ${DATA.fewestSubjects} at least: with one, nothing can be settled.`);
+  if (whyUseless(sweep, state.tolerance)) tips.unshift('A better target: with this one no word means anything.');
+  if (networkWord(source, state.tolerance) === 'blind') tips.unshift('Another question: single swaps cannot tell here. Load the network as a whole and train, or sweep the rewind.');
   if (!sweep.controls.length) tips.push('A control: the same swaps with shuffled or re-initialised values.');
   if (!source.lineage || source.lineage === 'undecided') tips.push('The lineage: compare target and source, to know whether they share a start.');
   else tips.push(source.lineage === 'shared' ? 'A source with a start of its own: a shared start makes swaps cheap.' : 'A source that shares the target’s start: independent starts make swaps costly.');

@@ -4,7 +4,7 @@ const SVG = 'http://www.w3.org/2000/svg';
 const DATA = JSON.parse(document.getElementById('data').textContent);
 /* Okabe and Ito's colours, a little darker on paper and lighter on black: see the style sheet. */
 DATA.colours = DATA.colours.map((_, index) => `var(--c${index})`);
-const VERDICTS = ['reusable', 'identical', 'indifferent', 'undecided', 'not reusable', 'not finite'];
+const VERDICTS = ['reusable', 'identical', 'indifferent', 'undecided', 'too few subjects', 'not reusable', 'not finite'];
 const KINDS = ['W', 'B', 'RM', 'RV', 'RW', 'RB'];
 
 function byId(id) {

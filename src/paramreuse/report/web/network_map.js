@@ -4,6 +4,7 @@ const GLYPHS = {
   reusable: 'M-5 0 L-1.5 4 L5 -4',
   identical: 'M-4.5 -2.2 H4.5 M-4.5 2.2 H4.5',
   indifferent: 'M0 -4.2 A4.2 4.2 0 1 1 -0.01 -4.2',
+  'too few subjects': 'M-5 0 H-3 M-1 0 H1 M3 0 H5',
   undecided: 'M-2.8 -2.6 A2.8 2.8 0 1 1 0.4 0.4 L0 1.8 M0 4.6 V4.7',
   'not reusable': 'M-4 -4 L4 4 M4 -4 L-4 4',
   'not finite': 'M0 -5 V1.5 M0 4.6 V4.7',

@@ -114,8 +114,9 @@ def tell_choice(study: Study, store: Store) -> Iterator[str]:
             f"cannot choose the best of {study.sources}: no kernel of any of them has been "
             "swapped in. Name sources in transfer.sources, or sweep others"
         )
+    more = "; single swaps cannot tell more of it" if best.verdict.cannot_tell else ""
     yield (
         f"{best.name} is the best of {len(study.sources)} sources: it ranks first, with "
         f"{100 * best.verdict.kernel_share:.0f} % of its kernel layers reusable (mean drop "
-        f"{best.mean_drop:.3f})"
+        f"{best.mean_drop:.3f}){more}"
     )
