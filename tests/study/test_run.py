@@ -368,8 +368,6 @@ def test_a_shared_start_is_shared_across_networks_of_other_channels(
         lambda name: lambda: little(in_channels=1 if name == "target" else 2, num_classes=4),
     )
 
-    # The images have one channel, whatever the network here takes.
-
     # The first layer draws twice as many random numbers, which shifts all those behind it.
     assert same_tensors(bench.initial("target"), bench.initial("ae")) == {"3.weight", "6.weight"}
 
