@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import PlanError
+from paramreuse.notebook import html_sentence, html_table
 from paramreuse.reuse.freezing import freeze_tensors
 from paramreuse.reuse.recipe import PLAIN, Recipe
 from paramreuse.reuse.verdict import Judgement, Verdict, Word
@@ -106,6 +107,14 @@ class Plan:
         if not self.loaded:
             raise PlanError("cannot check the plan: it loads no site")
         return Swap("plan", self.loaded, self.loaded[0])
+
+    def _repr_html_(self) -> str:
+        """Show a notebook how much is reused, and what is done at the first sites."""
+        rows = (
+            {"site": entry.site.name, "action": entry.action.value, "reason": entry.reason}
+            for entry in self.entries
+        )
+        return html_sentence(self.summary()) + html_table(rows, total=len(self.entries))
 
     def summary(self) -> str:
         """Say in one line how much is reused."""
