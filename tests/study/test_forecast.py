@@ -27,7 +27,7 @@ def test_each_stage_is_a_count_times_what_was_measured() -> None:
     measured = Measured(
         reading=7.0,
         trainings={"target": model, "ae": model},
-        sweep=SweepCost(1.0, 0.5, 0.01, keep=0.001, judge=0.1, log_bytes=10, score_bytes=100),
+        sweep=SweepCost(1.0, 0.5, 0.2, 0.01, keep=0.001, judge=0.1, log_bytes=10, score_bytes=100),
         compare=2.0,
         figure=1.5,
         memory_gb={"compare": 0.5, "train": 2.0},
@@ -51,7 +51,7 @@ def test_each_stage_is_a_count_times_what_was_measured() -> None:
     target, ae = 1 + 2 * 0.5 + 0.125 + 2 * 0.25, 1 + 4 * 0.5 + 0.125 + 2 * 0.25
     assert found["train"].seconds == pytest.approx(target + ae + 4 + 3 * 0.5)
     # 5 swaps with the source and one control on 3 batches; 11 x 8 scores are kept.
-    assert found["sweep"].seconds == pytest.approx(1 + 3 * (0.5 + 10 * 0.01) + 11 * 8 * 0.001)
+    assert found["sweep"].seconds == pytest.approx(1 + 2 + 3 * (0.5 + 0.1) + 11 * 8 * 0.001)
     assert found["judge"].seconds == pytest.approx(0.5)
     assert found["plan"].seconds == pytest.approx(1 + 3 * 2 * 0.5 + 0.5)
     # Two trainings of 3 epochs of one step (16 slices), validated 3 times, scored once.

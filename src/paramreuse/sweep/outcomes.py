@@ -237,7 +237,11 @@ class Sweep:
     def _repr_html_(self) -> str:
         """Show a notebook what was swept, and the swaps that cost most."""
         subjects = f" on {len(self.subjects)} subjects" if self.subjects else ""
-        told = f"{len(self.swaps)} swaps of {', '.join(self.replacements)}{subjects}; score of the untouched target {self.baseline_scores()[MEAN]:.3f}"
+        baseline = self.baseline_scores()[MEAN]
+        told = (
+            f"{len(self.swaps)} swaps of {', '.join(self.replacements)}{subjects}; score of the "
+            f"untouched target {baseline:.3f}"
+        )
         rows = ({"swap": swap.name, "drop": drop} for swap, drop in self.by_cost(self.swaps))
         return html_sentence(told) + html_table(rows, total=len(self.swaps))
 
