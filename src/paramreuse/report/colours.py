@@ -3,7 +3,7 @@
 Source: Okabe and Ito (2008), "Color Universal Design".
 """
 
-from paramreuse.reuse.verdict import GLYPHS
+from paramreuse.reuse.verdict_map import GLYPHS
 
 BLUE = "#0072B2"
 VERMILLION = "#D55E00"

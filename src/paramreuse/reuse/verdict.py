@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from paramreuse.errors import ScoreError
-from paramreuse.notebook import html_map, html_sentence
 from paramreuse.reuse.network import REUSABLE_SHARE, share_of_reusable, why_blind, why_useless
+from paramreuse.reuse.verdict_map import html_verdict
 from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.intervals import FEWEST_SUBJECTS, Means
 from paramreuse.sweep.outcomes import MeanDrop, Sweep
@@ -60,16 +60,6 @@ class Word(StrEnum):
 
 
 _DECIDED = (Word.REUSABLE, Word.INDIFFERENT, Word.NOT_REUSABLE)
-GLYPHS = {
-    "reusable": "✓",
-    "identical": "=",
-    "indifferent": "○",
-    "undecided": "?",
-    "too few subjects": "…",
-    "not reusable": "✕",
-    "not finite": "!",
-}
-"""One sign per verdict, so that colour is never the only cue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +239,8 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         """Show a notebook the sentence and, of single swaps, the map of kinds and layers."""
-        single = [j for j in self.judgements if j.swap.is_single]
-        words = {(j.swap.kind, _layer_of(j)): j.verdict.value for j in single}
-        drawn = html_map(words, GLYPHS) if words else ""
-        return html_sentence(self.summary()) + drawn
+        judged = ((j.swap, j.verdict.value) for j in self.judgements)
+        return html_verdict(self.summary(), judged)
 
     def frame(self) -> "pd.DataFrame":
         """Return one row per swap.
@@ -264,13 +252,6 @@ class Verdict:
         import pandas as pd
 
         return pd.DataFrame(list(self.rows()), columns=list(VERDICT_COLUMNS))
-
-
-def _layer_of(judgement: Judgement) -> str:
-    """Return the layer's number, with its family where that is not what its kind is counted in."""
-    site = judgement.swap.anchor
-    is_plain = judgement.swap.name == f"{site.kind} {site.layer}"
-    return str(site.layer) if is_plain else f"{site.family} {site.layer}"
 
 
 def judge(sweep: Sweep, *, tolerance: float = TOLERANCE, confidence: float = CONFIDENCE) -> Verdict:
