@@ -244,7 +244,7 @@ class Network:
             return kernel(_together([values[p] for p in node.parts]), residual, relu=node.relu)
         assert step.base is not None
         base = kept[step.base]
-        # No input moved, so the bare convolution that was kept stands and only what follows it runs.
+        # No input moved: the bare convolution stands as it was kept, and only what follows it runs.
         if not step.parts:
             affine = scale_and_shift(node, prepared.tensors)
             return finish(base, *affine, residual, relu=node.relu)
