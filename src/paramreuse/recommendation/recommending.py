@@ -169,9 +169,7 @@ def _matched(
     for name, weights in sources.items():
         try:
             tensors = lend(example, weights)
-            sites[name] = match_sites(
-                example, tensors, example_input=data.inputs[:2].to(device_of(example))
-            )
+            sites[name] = match_sites(example, tensors, example_input=inputs)
             lent[name] = tensors
         except SiteMismatchError as error:
             misfits[name] = str(error)
