@@ -21,8 +21,8 @@ from paramreuse.sweep.scores import Score
 from paramreuse.sweep.sweeping import sweep_sites
 
 Clock = Callable[[], float]
-_SOME, _MORE = 6, 24
-"""Swaps of the smaller and of the larger sample."""
+_SOME, _MORE = 2, 7
+"""Layers of the smaller and of the larger sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +162,11 @@ def _kept(
 
 
 def _size(store: Store) -> int:
-    """Return the bytes of a store, with what has not been moved into its main file yet."""
-    files = [store.path, store.path.with_name(f"{store.path.name}-wal")]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    """Return the bytes of a store, closed and opened again: until then some are kept twice."""
+    store.close()
+    size = store.path.stat().st_size
+    store.__init__(store.path)  # type: ignore[misc]
+    return size
 
 
 def _first(batches: PreparedBatches, number: int) -> PreparedBatches:
@@ -172,8 +174,14 @@ def _first(batches: PreparedBatches, number: int) -> PreparedBatches:
 
 
 def _spread(swaps: Sequence[Swap], number: int) -> list[Swap]:
-    """Return about as many swaps, in the middle of equal parts of the list."""
-    if len(swaps) <= number:
-        return list(swaps)
-    width = len(swaps) / number
-    return [swaps[int((index + 0.5) * width)] for index in range(number)]
+    """Return the swaps of about as many layers, in the middle of equal parts of the network.
+
+    Whole layers, since swaps that begin at one layer share work.
+    """
+    layers: dict[int, list[Swap]] = {}
+    for swap in swaps:
+        layers.setdefault(swap.anchor.layer, []).append(swap)
+    held = list(layers.values())
+    width = max(1.0, len(held) / number)
+    chosen = [held[int((index + 0.5) * width)] for index in range(min(number, len(held)))]
+    return [swap for group in chosen for swap in group]
