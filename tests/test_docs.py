@@ -99,6 +99,32 @@ def test_a_notebook_runs_and_is_kept_without_outputs(path: Path, tmp_path: Path)
     assert sum("image/png" in data for data in shown) == 2
 
 
+def requests_of(site: Path) -> set[str]:
+    """What the pages and styles of a site load from elsewhere; links are followed by people."""
+    elsewhere = r"((?:https?:)?//[^\"' >)]+)"
+    tags = "link|script|img|iframe|source|video"
+    loads = rf"<(?:{tags})\b[^>]*?\b(?:href|src)=[\"']?{elsewhere}"
+    styles = rf"(?:@import|url\()[\s\"'(]*{elsewhere}"
+    found: set[str] = set()
+    for path in site.rglob("*"):
+        if path.suffix in (".html", ".css"):
+            text = path.read_text(encoding="utf-8")
+            found |= set(re.findall(styles, text)) | set(re.findall(loads, text))
+            # The theme's script would load a library for such a block.
+            found |= {f"mermaid in {path}"} if 'class="mermaid"' in text else set()
+    return found
+
+
+def test_what_a_page_loads_from_elsewhere_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<a href="https://a.org/x"></a><script src="https://b.org/h.js"></script>'
+        '<link rel="stylesheet" href=//c.org/s.css><img src="own.png">'
+    )
+    (tmp_path / "s.css").write_text('@import "https://d.org/f.css"; a { b: url(own.png) }')
+
+    assert requests_of(tmp_path) == {"https://b.org/h.js", "//c.org/s.css", "https://d.org/f.css"}
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", tmp_path]
@@ -109,6 +135,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     reference = (tmp_path / "reference" / "index.html").read_text(encoding="utf-8")
     names = set(paramreuse.__all__) - {"__version__"}
     assert sorted(name for name in names if f">{name}<" not in reference) == []
+    assert sorted(requests_of(tmp_path)) == []
 
 
 def test_the_reference_names_all_that_is_public() -> None:

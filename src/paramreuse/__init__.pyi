@@ -30,11 +30,11 @@ from paramreuse.reuse.plan import Action as Action
 from paramreuse.reuse.plan import Plan as Plan
 from paramreuse.reuse.plan import PlanEntry as PlanEntry
 from paramreuse.reuse.plan import apply_plan as apply_plan
-from paramreuse.reuse.plan import plan_by_papers as plan_by_papers
-from paramreuse.reuse.plan import plan_leaving as plan_leaving
-from paramreuse.reuse.plan import plan_reuse as plan_reuse
 from paramreuse.reuse.plan_file import read_plan as read_plan
 from paramreuse.reuse.plan_file import write_plan as write_plan
+from paramreuse.reuse.planning import plan_by_papers as plan_by_papers
+from paramreuse.reuse.planning import plan_leaving as plan_leaving
+from paramreuse.reuse.planning import plan_reuse as plan_reuse
 from paramreuse.reuse.power import subjects_needed as subjects_needed
 from paramreuse.reuse.ranking import Ranking as Ranking
 from paramreuse.reuse.ranking import rank_sources as rank_sources

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from paramreuse.reuse.plan import plan_reuse
 from paramreuse.reuse.plan_file import read_plan
+from paramreuse.reuse.planning import plan_reuse
 from paramreuse.reuse.verdict import judge
 from paramreuse.sites.swaps import Swap
 
 pytestmark = pytest.mark.slow
+
+
+ACCEPTED = ("reusable", "identical")
+"""The words that a study loads if it does not say otherwise."""
 
 
 def test_page_opens_without_complaint_and_asks_nothing_of_the_network(show, study_page) -> None:
@@ -75,7 +79,7 @@ def test_the_slider_moves_map_words_and_plan(show, study_page) -> None:
     verdict = judge(study.sources[0].sweep, tolerance=tolerance)
 
     assert opened.words() != before
-    plan = plan_reuse(verdict)
+    plan = plan_reuse(verdict, accept=ACCEPTED)
     counted = plan.counted
     loads = sum(entry.action != "leave" for entry in counted)
     assert opened.page.inner_text("#plan-count").startswith(f"Load {loads} of {len(counted)} sites")
@@ -92,7 +96,9 @@ def test_the_saved_plan_is_the_one_python_makes(show, study_page, tmp_path: Path
 
     saved = read_plan(tmp_path / "plan.yaml")
 
-    made = plan_reuse(judge(study.sources[0].sweep, tolerance=0.05), source="acdc-ae")
+    made = plan_reuse(
+        judge(study.sources[0].sweep, tolerance=0.05), source="acdc-ae", accept=ACCEPTED
+    )
     assert saved == made
 
 

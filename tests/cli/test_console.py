@@ -121,3 +121,26 @@ def test_a_shell_completes_commands(shell: str) -> None:
     for command in ("run", "rank", "report"):
         assert command in done.stdout, done.stderr
     assert "sweep" not in done.stdout
+
+
+def test_long_work_says_a_line_per_tenth_where_no_bar_can_be_drawn(
+    attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, err = attach(terminal=False)
+    monkeypatch.setattr(console, "LONG_SECONDS", 0.0)
+    with Terminal().progress("sweep of ae") as step:
+        for done in range(41):
+            step(done, 40)
+
+    lines = err.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        f"sweep of ae: {tenth}0 %" for tenth in range(1, 10)
+    ]
+
+
+def test_short_work_says_nothing_in_a_file(attach: Attach) -> None:
+    _, err = attach(terminal=False)
+    with Terminal().progress("reading") as step:
+        step(5, 10)
+
+    assert err.getvalue() == ""

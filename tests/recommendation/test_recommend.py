@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import paramreuse as pr
-from paramreuse.errors import ModelError, ParamReuseError, StudyError
+from paramreuse.errors import ModelError, ParamReuseError, ScoreError, StudyError
 from paramreuse.training import initial_model
 from samples.disks import disk_network, disks
 
@@ -148,6 +148,10 @@ def test_two_labelled_subjects_give_an_ensemble_that_says_so(
     result = recommended({"disks": source}, number=2)
 
     assert result.candidate == "ensemble"
+    # Everything and its mixture are one training, so they are not two members.
+    assert len(result.model.members) in (2, 3)
+    names = result.reason[result.reason.index("(") + 1 : result.reason.index(")")]
+    assert not {"full disks", "mix-0.75 disks"} <= set(names.split(", "))
     assert "2 labelled subjects are too few to choose" in result.reason
     probabilities = result.model(disks(1)[0][0]).exp().sum(1)
     torch.testing.assert_close(probabilities, torch.ones_like(probabilities))
@@ -165,6 +169,24 @@ def test_a_source_whose_training_diverges_is_scored_zero_and_told(
 
     assert result.source == "disks"
     assert "diverged" in result.problems["full broken"]
+
+
+def test_a_source_that_is_not_finite_is_scored_zero_and_told(
+    source: dict[str, torch.Tensor],
+) -> None:
+    broken = source | {"0.weight": torch.full_like(source["0.weight"], float("nan"))}
+
+    result = recommended({"disks": source, "broken": broken})
+
+    assert result.source == "disks"
+    assert "NaN" in result.problems["as-is broken"]
+
+
+def test_subjects_without_a_foreground_class_are_refused(source: dict[str, torch.Tensor]) -> None:
+    empty = [(inputs, torch.zeros_like(labels), ids) for inputs, labels, ids in disks(4)]
+
+    with pytest.raises(ScoreError, match="of 4 labelled subjects 0 can be scored"):
+        pr.recommend(disk_network, {"disks": source}, empty, steps=STEPS)
 
 
 def test_a_source_with_another_output_layer_is_loaded_without_its_head(

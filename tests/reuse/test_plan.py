@@ -7,15 +7,8 @@ from torch import Tensor, nn
 from paramreuse.errors import PlanError
 from paramreuse.networks.pspnet import pspnet
 from paramreuse.reuse.freezing import check_frozen, frozen_keys, trainable_parameters
-from paramreuse.reuse.plan import (
-    Action,
-    Plan,
-    PlanEntry,
-    apply_plan,
-    plan_by_papers,
-    plan_leaving,
-    plan_reuse,
-)
+from paramreuse.reuse.plan import Action, Plan, PlanEntry, apply_plan
+from paramreuse.reuse.planning import plan_by_papers, plan_leaving, plan_reuse
 from paramreuse.reuse.verdict import judge
 from paramreuse.sites.matching import match_sites, sites_of
 from paramreuse.sweep.scores import Accuracy
@@ -81,7 +74,7 @@ def test_the_papers_plan_loads_exactly_what_it_says() -> None:
         assert torch.equal(t, expected[key]), key
 
 
-def test_a_plan_loads_what_was_found_reusable_or_identical() -> None:
+def test_a_plan_by_words_loads_what_was_found_reusable_or_identical() -> None:
     drops = {
         kernel(1): {"source": SMALL, "shuffled": LARGE},
         kernel(2): {"source": LARGE, "shuffled": LARGE},
@@ -91,7 +84,7 @@ def test_a_plan_loads_what_was_found_reusable_or_identical() -> None:
     }
     verdict = judge(made_up_sweep(drops, identical=[kernel(4)]), tolerance=0.3)
 
-    plan = plan_reuse(verdict, source="acdc-ae")
+    plan = plan_reuse(verdict, source="acdc-ae", accept=["reusable", "identical"])
 
     assert [(e.site.name, e.action, e.reason) for e in plan.entries] == [
         ("W 1", "load", "reusable"),
@@ -104,6 +97,33 @@ def test_a_plan_loads_what_was_found_reusable_or_identical() -> None:
     assert plan.summary() == "2 of 5 sites reused (40.0 %), output layer aside"
     wider = plan_reuse(verdict, accept=["reusable", "identical", "indifferent"])
     assert [site.name for site in wider.loaded] == ["W 1", "W 3", "W 4"]
+
+
+def test_a_plan_leaves_only_blocks_in_which_the_source_does_no_better_than_its_control() -> None:
+    drops = {
+        kernel(1): {"source": LARGE, "shuffled": LARGE},  # matters, and is worth nothing
+        kernel(2): {"source": SMALL, "shuffled": LARGE},  # costs much, its control more
+        kernel(3): {"source": NONE, "shuffled": [0.1] * 8},  # does not matter
+    }
+    verdict = judge(made_up_sweep(drops), tolerance=0.2)
+
+    plan = plan_reuse(verdict, source="acdc-ae")
+
+    assert [e.action for e in plan.entries] == ["leave", "load", "load"]
+    assert "does no better than its control" in plan.entries[0].reason
+    assert "the source costs 0.250" in plan.entries[1].reason
+    assert "no control costs more than the tolerance" in plan.entries[2].reason
+
+
+def test_where_single_swaps_cannot_tell_everything_is_loaded() -> None:
+    drops = {kernel(k): {"source": LARGE, "shuffled": LARGE} for k in (1, 2, 3)}
+    verdict = judge(made_up_sweep(drops), tolerance=0.3)
+
+    plan = plan_reuse(verdict)
+
+    assert verdict.cannot_tell
+    assert [e.action for e in plan.entries] == ["load"] * 3
+    assert {e.reason for e in plan.entries} == {"single swaps cannot tell, so everything is loaded"}
 
 
 def test_the_papers_rule_needs_no_control_and_no_interval() -> None:

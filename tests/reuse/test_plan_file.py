@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from paramreuse.errors import PlanError
 from paramreuse.networks.pspnet import pspnet
-from paramreuse.reuse.plan import Action, Plan, PlanEntry, plan_leaving
+from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.reuse.plan_file import read_plan, write_plan
+from paramreuse.reuse.planning import plan_leaving
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, sites_of
 from samples.networks import small_network

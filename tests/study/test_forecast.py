@@ -27,10 +27,10 @@ def test_each_stage_is_a_count_times_what_was_measured() -> None:
     measured = Measured(
         reading=7.0,
         trainings={"target": model, "ae": model},
-        sweep=SweepCost(1.0, 0.5, 0.01, keep=0.001, judge=0.1, log_bytes=10, score_bytes=100),
+        sweep=SweepCost(1.0, 0.5, 0.2, 0.01, keep=0.001, judge=0.1, log_bytes=10, score_bytes=100),
         compare=2.0,
         figure=1.5,
-        memory_gb={"compare": 0.5, "train": 2.0},
+        memory_gb={"compare": 0.5, "train": 2.0, "report": 0.75},
     )
     counts = Counts(
         slices={"target": 32, "ae": 64},
@@ -51,15 +51,17 @@ def test_each_stage_is_a_count_times_what_was_measured() -> None:
     target, ae = 1 + 2 * 0.5 + 0.125 + 2 * 0.25, 1 + 4 * 0.5 + 0.125 + 2 * 0.25
     assert found["train"].seconds == pytest.approx(target + ae + 4 + 3 * 0.5)
     # 5 swaps with the source and one control on 3 batches; 11 x 8 scores are kept.
-    assert found["sweep"].seconds == pytest.approx(1 + 3 * (0.5 + 10 * 0.01) + 11 * 8 * 0.001)
+    assert found["sweep"].seconds == pytest.approx(1 + 2 + 3 * (0.5 + 0.1) + 11 * 8 * 0.001)
     assert found["judge"].seconds == pytest.approx(0.5)
     assert found["plan"].seconds == pytest.approx(1 + 3 * 2 * 0.5 + 0.5)
     # Two trainings of 3 epochs of one step (16 slices), validated 3 times, scored once.
     assert found["transfer"].seconds == pytest.approx(2 * (1 + 3 * 0.625 + 3 * 0.5 + 3 * 0.5))
-    assert found["report"].seconds == pytest.approx(5 * 1.5 * 2)
+    assert found["report"].seconds == pytest.approx(5 * 1.5 * 1.5)
     assert found["train"].disk_mb == 2.0
     assert found["sweep"].disk_mb == pytest.approx((10 * 8 * 100 + 10 * 10 * 3) / 1e6)
-    assert (found["train"].memory_gb, found["judge"].memory_gb) == (2.0, 0.5)
+    # What training took is not given back; drawing comes on top.
+    assert (found["train"].memory_gb, found["judge"].memory_gb) == (2.0, 2.0)
+    assert found["report"].memory_gb == 2.25
 
 
 def ticking() -> Iterator[float]:

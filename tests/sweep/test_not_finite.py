@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.networks import unet
-from paramreuse.reuse.plan import Action, plan_reuse
+from paramreuse.reuse.plan import Action
+from paramreuse.reuse.planning import plan_reuse
 from paramreuse.reuse.ranking import rank_sources
 from paramreuse.reuse.verdict import judge
 from paramreuse.sweep.outcomes import Sweep

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from paramreuse.plain_text import plain_json, plain_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+LONG_SECONDS = 10.0
+"""Work that takes less is not reported on the way."""
 
 _remarks = Console(stderr=True, highlight=False)
 _results = Console(highlight=False)
@@ -89,6 +93,29 @@ def _cell(value: object) -> str:
     return "-" if value is None else plain_text(str(value)).replace("\n", r"\n")
 
 
+class Tenths:
+    """Says how far long work is, in a line per tenth: for a log file, where bars cannot be drawn.
+
+    Args:
+        label: What is done.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._started = time.monotonic()
+        self._said = 0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Say a line where another tenth is done, the work has taken a while, and is not over."""
+        tenth = 10 * done // total if total else 0
+        seconds = time.monotonic() - self._started
+        if tenth <= self._said or done == total or seconds < LONG_SECONDS:
+            return
+        self._said = tenth
+        left = seconds * (1 / (done / (total or 1)) - 1)
+        remark(f"{self._label}: {10 * tenth} %, {done} of {total}, about {left:.0f} s left")
+
+
 class Terminal:
     """Tells the person at the terminal what a study finds; a ``Talk``.
 
@@ -112,9 +139,9 @@ class Terminal:
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int | None], None]]:
-        """Show a bar with the time left on a terminal, nothing elsewhere; bars may be nested."""
+        """Show a bar with the time left on a terminal; a line per tenth of long work elsewhere."""
         if self._quiet or not _remarks.is_terminal:
-            yield lambda done, total: None
+            yield (lambda done, total: None) if self._quiet else Tenths(label)
             return
         with self._drawn() as bars:
             task = bars.add_task(escape(plain_text(label)), total=None)

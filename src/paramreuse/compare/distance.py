@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from paramreuse.compare.lineage import KernelEvidence, Lineage, judge_lineage, kernel_evidence
 from paramreuse.compare.pair_sums import PairSums, incomparable, pair_sums
+from paramreuse.notebook import html_sentence, html_table
 from paramreuse.sites.layers import KERNEL_FAMILIES, Kind
 from paramreuse.sites.lending import Weights, dtype_in, is_swappable, lend, tensors_of, view_in
 from paramreuse.sites.matching import (
@@ -154,6 +155,12 @@ class Comparison:
     def non_finite(self) -> tuple[Distance, ...]:
         """Rows where a value is NaN or infinite; their distances are NaN."""
         return tuple(row for row in self.rows if row.non_finite)
+
+    def _repr_html_(self) -> str:
+        """Show a notebook how the two are related, and the first distances."""
+        told = f"{self.source} and {self.target}: {self.lineage} start, {self.lineage_reason}"
+        rows = (row.to_dict() for row in self.rows)
+        return html_sentence(told) + html_table(rows, total=len(self.rows))
 
     def frame(self) -> "pd.DataFrame":
         """Return the rows as a table, columns ``layer path kind key elements rmse ...``."""

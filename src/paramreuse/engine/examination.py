@@ -72,20 +72,19 @@ def examine(target: nn.Module, inputs: Tensor) -> Examined:
         note = f"{error}; so what a pass leaves behind on it was not looked for"
         return Examined(target, notes=(note,))
     with torch.no_grad(), untouched_random_state():
-        sample = _sample(model, inputs)
-        model = _without_caches(_without_idle_hooks(model, sample), sample)
-        return _examined(model, sample)
+        if len(inputs) > _SAMPLES:
+            try:
+                return _tried(model, inputs[:_SAMPLES])
+            except ModelError:
+                raise
+            except RUN_ERRORS:
+                pass  # it takes batches of one size only
+        return _tried(model, inputs)
 
 
-def _sample(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return the first samples, or the whole batch for a network that takes nothing else."""
-    if len(inputs) <= _SAMPLES:
-        return inputs
-    try:
-        run_fresh(model, {}, inputs[:_SAMPLES])
-    except RUN_ERRORS:
-        return inputs
-    return inputs[:_SAMPLES]
+def _tried(model: nn.Module, sample: Tensor) -> Examined:
+    model = _without_caches(_without_idle_hooks(model, sample), sample)
+    return _examined(model, sample)
 
 
 def _nudged_tensors(model: nn.Module) -> dict[str, Tensor]:

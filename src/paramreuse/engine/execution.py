@@ -125,6 +125,7 @@ class Network:
             if (number, None) in self._kept:
                 kept[number, None] = values[number]
             yield number, values
+            # Let go of at the last use: most of what a pass computes is never alive at once.
             for used in node.inputs:
                 if self._users[used][-1] == number:
                     values.pop(used, None)
@@ -134,12 +135,16 @@ class Network:
     ) -> Tensor:
         parts = [values[part] for part in node.parts]
         self._shapes[number] = tuple(tuple(part.shape) for part in parts)
+        # A convolution is a sum over its input channels, so what some parts of a concatenation
+        # contribute can be kept and added to what the others give once they have moved.
         for slot in self._kept:
             if slot[0] == number and isinstance(slot[1], tuple):
                 rest = slot[1]
                 x = _together([parts[i] for i in rest])
                 kept[slot] = self._kernel(number, rest)(x, None, relu=False)
         residual = None if node.residual is None else values[node.residual]
+        # Norm and bias act on the bare convolution channel by channel, so a swap of theirs starts
+        # from it and needs no convolution.
         if (number, RAW) not in self._kept:
             return self._kernel(number, None)(_together(parts), residual, relu=node.relu)
         bare = self._bare(number, node)
@@ -182,6 +187,8 @@ class Network:
         Args:
             swapped: Tensors to put in, by the key that the nodes use.
         """
+        # What is to be computed follows from which tensors move, not from their values: all
+        # replacements of a site share one schedule.
         keys = frozenset(swapped)
         with self._lock:
             if keys not in self._schedules:
@@ -237,6 +244,7 @@ class Network:
             return kernel(_together([values[p] for p in node.parts]), residual, relu=node.relu)
         assert step.base is not None
         base = kept[step.base]
+        # No input moved: the bare convolution stands as it was kept, and only what follows it runs.
         if not step.parts:
             affine = scale_and_shift(node, prepared.tensors)
             return finish(base, *affine, residual, relu=node.relu)
@@ -247,6 +255,7 @@ class Network:
 
     def _addition(self, number: int, parts: tuple[int, ...]) -> Kernel:
         """Return the kernel of some parts, to be added to that of the others and their shift."""
+        # The base has the shift already, which would be counted twice.
         kernel = self._kernel(number, parts)
         return replace(kernel, shift=None, shift_size=0.0)
 

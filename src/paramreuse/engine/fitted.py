@@ -153,6 +153,7 @@ class FittedNetwork:
             name = self._canonical.get(key)
             if name is None or name not in self._used:
                 return None
+            # What is equal moves nothing, so that the schedule starts at the first real change.
             if not torch.equal(tensor, self.network.tensors[name]):
                 moved[name] = tensor.detach()
         return moved

@@ -108,6 +108,7 @@ def _conv_args(node: Call) -> list[Any]:
 
 def _only_user(users: Sequence[Sequence[int]], nodes: Sequence[Call], number: int) -> Call | None:
     """Return the node that uses a value, if no other does and it is not the network's output."""
+    # What another node or the caller asks for has to come out as it is, not folded into the next.
     if len(users[number]) != 1 or users[number][0] >= len(nodes):
         return None
     return nodes[users[number][0]]
@@ -160,6 +161,7 @@ def _parts(nodes: Sequence[Call], chain: _Chain) -> tuple[int, ...]:
     if node.op is not aten.cat.default or groups != 1 or node.args[1:] != (1,):
         return (source,)
     pieces = node.args[0]
+    # A part that comes twice would move both of its shares at once, of which one was kept.
     if all(isinstance(p, Ref) for p in pieces) and len(set(pieces)) == len(pieces):
         return tuple(p.node for p in pieces)
     return (source,)

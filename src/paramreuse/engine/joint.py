@@ -43,6 +43,8 @@ def _extent(one: Any, two: Any) -> Extent:
     if isinstance(one, Tensor):
         if one.ndim != two.ndim:
             return _UNKNOWN
+        # Twice as long for two samples as for one: then samples lie along this axis, one after the
+        # other, and those of several swaps can too.
         grown = [axis for axis in range(one.ndim) if one.shape[axis] != two.shape[axis]]
         if not grown:
             return None
@@ -214,6 +216,8 @@ class _JointPass:
             self._clean[number] = self._network.value(
                 step, self._prepared[0], self._clean, self._kept
             )
+        # Behind the nodes that take a swapped tensor all swaps use the same tensors, so that they
+        # differ in their samples only and one pass serves all; up to there each goes alone.
         elif number in self._touched or any(n in self._single for n in used):
             values = [self._alone(number, index) for index in range(len(self._prepared))]
             if self._extents[number] is None:

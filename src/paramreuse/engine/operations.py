@@ -44,6 +44,7 @@ def same(x: Any, *_: object, **__: object) -> Any:
 
 def tensors_by_key(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return a model's tensors by key, tied ones once, and the key that stands for each key."""
+    # One key per tensor: swapped under any of its names it moves every node that takes it.
     own = own_tensors(model)
     canonical = first_names(own)
     return {key: own[key].detach() for key, first in canonical.items() if first == key}, canonical

@@ -66,6 +66,8 @@ def make_schedule(
         keys: The swapped tensors.
         is_kept: Which slots the baseline pass keeps. What is not kept is recomputed.
     """
+    # Back from the output: what is kept ends the search, so nothing is computed that it does not
+    # need, and all that it needs is.
     moved = dependent_nodes(nodes, keys)
     steps: dict[int, Step] = {}
     reads: set[Slot] = set()
@@ -96,10 +98,12 @@ def _step(
     node, changed = nodes[number], number in moved
     if not isinstance(node, ConvNode) or node.weight in keys:
         return Step(number, changed)
+    # With its own kernel swapped, neither the bare convolution nor a part of it is what it was.
     fresh = tuple(i for i, part in enumerate(node.parts) if part in moved)
     rest = tuple(i for i in range(len(node.parts)) if i not in fresh)
     if not fresh and is_kept((number, RAW)):
         return Step(number, changed, base=(number, RAW), parts=())
+    # What the unmoved parts contribute was folded with the clean norm and bias, so these must stay.
     if fresh and rest and node.keys.isdisjoint(keys) and is_kept((number, rest)):
         return Step(number, changed, base=(number, rest), parts=fresh)
     return Step(number, changed)

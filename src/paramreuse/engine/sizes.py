@@ -41,6 +41,8 @@ def sized(graph: Graph, example: Tensor, written: Collection[int]) -> Graph:
     Raises:
         CaptureError: What is overwritten shares its memory with another value.
     """
+    # A number that follows from the size of one image is the same for every batch of such images;
+    # as a constant it needs no node, which would end a chain of convolutions.
     users = consumers_of(graph.nodes, graph.output)
     sample: dict[int, Any] = {0: example[:1]}
     known: dict[int, object] = {}

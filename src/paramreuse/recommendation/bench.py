@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paramreuse.errors import ModelError
+from paramreuse.errors import ModelError, ScoreError
 from paramreuse.recommendation.audit import rewind_drops
 from paramreuse.recommendation.candidates import FULL, MIXES, Candidate
 from paramreuse.recommendation.labelled import LabelledSet, held_out_folds
@@ -106,7 +106,7 @@ class Bench:
                 seed_of(self.seed, "fold", str(index)) % 2**31,
             )
             names = self._scored(candidate, trained, unseen)
-        except ModelError as error:
+        except (ModelError, ScoreError) as error:
             zeros = {self._number(subject): 0.0 for subject in held}
             return {"scores": {candidate.name: zeros}, "problem": str(error)}
         entry: dict[str, object] = {"scores": names}

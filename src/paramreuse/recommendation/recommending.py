@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from paramreuse.engine.plain import checked_output
-from paramreuse.errors import ModelError, ParamReuseError, SiteMismatchError
+from paramreuse.engine.plain import checked_output, device_of
+from paramreuse.errors import ModelError, ParamReuseError, ScoreError, SiteMismatchError
 from paramreuse.recommendation.averaged import AveragedModel
 from paramreuse.recommendation.bench import Bench
 from paramreuse.recommendation.candidates import ENSEMBLE, FULL, MIXES, Candidate
@@ -21,7 +21,7 @@ from paramreuse.recommendation.result import Recommendation
 from paramreuse.recommendation.screening import FirstLook, look_at_sources
 from paramreuse.recommendation.search import Search, check_budget, smallest_budget
 from paramreuse.recommendation.telling import candidate_rows, ranked_starts, reason_for
-from paramreuse.recommendation.trials import Course, Train, train_candidate
+from paramreuse.recommendation.trials import Course, Train, subject_scores, train_candidate
 from paramreuse.reuse.blocks import blocks_of
 from paramreuse.reuse.freezing import checksum
 from paramreuse.reuse.starts import mixed
@@ -96,7 +96,7 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
         ParamReuseError: There is no source, only one labelled subject, or the budget does not
             reach for training from scratch, everything and the head.
         DataError: Samples differ in size.
-        ScoreError: The batches cannot be used.
+        ScoreError: The batches cannot be used, or too few subjects have a foreground class.
         StudyError: The folder holds another recommendation, or cannot be written.
         ModelError: The network cannot be evaluated, or every training diverged.
     """
@@ -132,6 +132,18 @@ def _check_subjects(data: LabelledSet) -> None:
         )
 
 
+def _check_foreground(bench: Bench) -> None:
+    """Refuse labels by which no subject can be scored."""
+    model = initial_model(bench.course.factory, bench.seed).eval()
+    scored = subject_scores(model, bench.data, bench.course.score)
+    if len(scored) < len(bench.folds):
+        raise ScoreError(
+            f"cannot choose: of {len(bench.data.subjects)} labelled subjects {len(scored)} can be "
+            "scored, since the labels of the others hold no foreground class. Label more of them, "
+            "or leave those out"
+        )
+
+
 def _inputs(unlabelled: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
     if unlabelled is None:
         return ()
@@ -140,8 +152,9 @@ def _inputs(unlabelled: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
 
 
 def _num_outputs(example: nn.Module, data: LabelledSet) -> int:
+    inputs = data.inputs[:2].to(device_of(example))
     with untouched_random_state(), torch.no_grad():
-        channels = int(checked_output(example(data.inputs[:2])).shape[1])
+        channels = int(checked_output(example(inputs)).shape[1])
     return max(2, channels)
 
 
@@ -152,10 +165,11 @@ def _matched(
     lent: dict[str, Lent] = {}
     sites: dict[str, list[Site]] = {}
     misfits: dict[str, str] = {}
+    inputs = data.inputs[:2].to(device_of(example))
     for name, weights in sources.items():
         try:
             tensors = lend(example, weights)
-            sites[name] = match_sites(example, tensors, example_input=data.inputs[:2])
+            sites[name] = match_sites(example, tensors, example_input=inputs)
             lent[name] = tensors
         except SiteMismatchError as error:
             misfits[name] = str(error)
@@ -174,6 +188,11 @@ def _fingerprint(
         (network, sources, checksum(data.inputs), checksum(data.labels), data.owners, settings)
     )
     return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def _training_of(option: Option) -> tuple[str, str]:
+    """Name the training behind an option: what ``full`` gives by the way is no other one."""
+    return option.source, FULL if option.candidate in MIXES else option.candidate
 
 
 @dataclass
@@ -195,6 +214,7 @@ class _Run:
         bench = self.bench
         check_budget(self.budget, smallest_budget(bench, self._num_members))
         bench.on_unit = self._tell
+        _check_foreground(bench)
         looks = look_at_sources(bench, self.sites)
         ranked = [look.source for look in looks]
         left = self.budget - self._num_members
@@ -226,8 +246,8 @@ class _Run:
     def _members(self, decision: Decision) -> list[Option]:
         """Return what is trained in the end: the chosen one, and with few subjects some more."""
         close = [o for o in decision.options if o.gain >= decision.chosen.gain - MEMBERS_WITHIN]
-        others = [o for o in close if o != decision.chosen]
-        return [decision.chosen, *others[: self._num_members - 1]]
+        apart = {_training_of(option): option for option in reversed([decision.chosen, *close])}
+        return list(reversed(apart.values()))[: self._num_members]
 
     def _candidate(self, option: Option) -> Candidate:
         """Return the candidate of an option; what ``full`` gives by the way has a plan too."""

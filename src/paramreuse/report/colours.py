@@ -3,6 +3,8 @@
 Source: Okabe and Ito (2008), "Color Universal Design".
 """
 
+from paramreuse.reuse.verdict_map import GLYPHS
+
 BLUE = "#0072B2"
 VERMILLION = "#D55E00"
 GREEN = "#009E73"
@@ -25,13 +27,4 @@ VERDICT_COLOURS = {
     "not finite": PURPLE,
 }
 
-VERDICT_GLYPHS = {
-    "reusable": "✓",
-    "identical": "=",
-    "indifferent": "○",
-    "undecided": "?",
-    "too few subjects": "…",
-    "not reusable": "✕",
-    "not finite": "!",
-}
-"""One sign per verdict, so that colour is never the only cue."""
+VERDICT_GLYPHS = GLYPHS

@@ -1,11 +1,11 @@
-"""The plan: one action per site, made from a verdict, applied to a fresh model.
+"""The plan: one action per site, applied to a fresh model.
 
 Source: arXiv 2008.03414, "transfer learning experiments": the reusable parameters are loaded and
 either frozen or trained along.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import PlanError
+from paramreuse.notebook import html_sentence, html_table
 from paramreuse.reuse.freezing import freeze_tensors
 from paramreuse.reuse.recipe import PLAIN, Recipe
-from paramreuse.reuse.verdict import Judgement, Verdict, Word
 from paramreuse.sites.lending import Lent, Weights, is_swappable, lend, tensors_of
 from paramreuse.sites.matching import Site, SkippedTensor, source_key
 from paramreuse.sites.swaps import Swap
@@ -107,96 +107,20 @@ class Plan:
             raise PlanError("cannot check the plan: it loads no site")
         return Swap("plan", self.loaded, self.loaded[0])
 
+    def _repr_html_(self) -> str:
+        """Show a notebook how much is reused, and what is done at the first sites."""
+        rows = (
+            {"site": entry.site.name, "action": entry.action.value, "reason": entry.reason}
+            for entry in self.entries
+        )
+        return html_sentence(self.summary()) + html_table(rows, total=len(self.entries))
+
     def summary(self) -> str:
         """Say in one line how much is reused."""
         counted = self.counted
         reused = sum(entry.action is not Action.LEAVE for entry in counted)
         share = f" ({100 * self.share:.1f} %)" if counted else ""
         return f"{reused} of {len(counted)} sites reused{share}, output layer aside"
-
-
-def plan_reuse(
-    verdict: Verdict,
-    *,
-    source: str = "",
-    accept: Collection[str] = (Word.REUSABLE, Word.IDENTICAL),
-) -> Plan:
-    """Plan to load every site whose single swap was found reusable.
-
-    Args:
-        verdict: Judgement of a sweep that swapped sites singly.
-        source: Name of the source, for the record.
-        accept: Verdicts that are loaded. Add ``"indifferent"`` to load also where anything would
-            do. ``"undecided"`` takes in what has too few subjects.
-
-    Raises:
-        PlanError: The verdict has no single swap, or ``accept`` names no verdict.
-    """
-    unknown = sorted(set(accept) - set(Word))
-    if unknown:
-        raise PlanError(f"unknown verdicts {unknown}: expected some of {[w.value for w in Word]}")
-    accepted = {*accept, *([Word.TOO_FEW] if Word.UNDECIDED in accept else [])}
-    return _planned(verdict, source, lambda j: (j.verdict in accepted, j.verdict.value))
-
-
-def plan_by_papers(verdict: Verdict, *, source: str = "") -> Plan:
-    """Plan by the papers' rule: everything whose point estimate stays within the tolerance.
-
-    Args:
-        verdict: Judgement of a sweep that swapped sites singly.
-        source: Name of the source, for the record.
-
-    Raises:
-        PlanError: The verdict has no single swap.
-    """
-    return _planned(
-        verdict, source, lambda j: (j.paper is Word.REUSABLE, f"{j.paper} by the papers' rule")
-    )
-
-
-def _planned(
-    verdict: Verdict, source: str, choose: Callable[[Judgement], tuple[bool, str]]
-) -> Plan:
-    entries: list[PlanEntry] = []
-    for judgement in verdict.judgements:
-        if judgement.swap.is_single:
-            chosen, reason = choose(judgement)
-            action = Action.LOAD if chosen else Action.LEAVE
-            entries.append(PlanEntry(judgement.swap.sites[0], action, reason))
-    if not entries:
-        raise PlanError(
-            "cannot plan: the verdict judges no site by itself. Sweep with swaps='single'"
-        )
-    return Plan(tuple(entries), source, verdict.tolerance, verdict.confidence)
-
-
-def plan_leaving(sites: Sequence[Site], left: Iterable[str], *, source: str = "") -> Plan:
-    """Plan to load all sites but those named, as the papers give their list.
-
-    Args:
-        sites: Sites that target and source share; the output layer is left as well.
-        left: Names of the sites to leave, e.g. ``["W 1", "RM 17"]``.
-        source: Name of the source, for the record.
-
-    Raises:
-        PlanError: A name is not that of a site.
-    """
-    names = set(left)
-    unknown = sorted(names - {site.name for site in sites})
-    if unknown:
-        raise PlanError(
-            f"cannot leave {unknown[:10]}: no such site. Names look like 'W 6' or 'RM 17'; "
-            "`paramreuse layers` lists them"
-        )
-    entries = tuple(
-        PlanEntry(site, Action.LEAVE, "named")
-        if site.name in names
-        else PlanEntry(site, Action.LEAVE, "output layer")
-        if site.is_output
-        else PlanEntry(site, Action.LOAD, "not named")
-        for site in sites
-    )
-    return Plan(entries, source)
 
 
 @dataclass(frozen=True, slots=True)

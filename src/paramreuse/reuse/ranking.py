@@ -247,7 +247,7 @@ def rank_sources(
     require_evaluation_mode(pilot)
     with untouched_random_state(), torch.no_grad():
         example = next(walk_batches(batches)).inputs.to(device_of(pilot))
-        num_classes = checked_output(pilot(example)).shape[1]
+        num_classes = checked_output(pilot(example.clone())).shape[1]
     chosen = score or Dice(num_classes=num_classes)
     ranked: list[RankedSource] = []
     for name, weights in sources.items():

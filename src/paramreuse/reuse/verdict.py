@@ -15,6 +15,7 @@ import numpy as np
 
 from paramreuse.errors import ScoreError
 from paramreuse.reuse.network import REUSABLE_SHARE, share_of_reusable, why_blind, why_useless
+from paramreuse.reuse.verdict_map import html_verdict
 from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.intervals import FEWEST_SUBJECTS, Means
 from paramreuse.sweep.outcomes import MeanDrop, Sweep
@@ -235,6 +236,11 @@ class Verdict:
                 *(j.paper.value, j.verdict.value),
             )
             yield dict(zip(VERDICT_COLUMNS, values, strict=True))
+
+    def _repr_html_(self) -> str:
+        """Show a notebook the sentence and, of single swaps, the map of kinds and layers."""
+        judged = ((j.swap, j.verdict.value) for j in self.judgements)
+        return html_verdict(self.summary(), judged)
 
     def frame(self) -> "pd.DataFrame":
         """Return one row per swap.

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from paramreuse.errors import StudyError
-from paramreuse.reuse.plan import Plan, plan_reuse
+from paramreuse.reuse.plan import Plan
+from paramreuse.reuse.planning import plan_reuse
 from paramreuse.reuse.ranking import FeatureScores, Ranking, order_sources, ranked_source
 from paramreuse.reuse.verdict import Verdict, judge
 from paramreuse.sites.swaps import kernel_sites

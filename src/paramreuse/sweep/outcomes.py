@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from paramreuse.notebook import html_sentence, html_table
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.intervals import FEWEST_SUBJECTS, estimate_means, mean_interval
@@ -238,6 +239,17 @@ class Sweep:
                     "drop_high": high[column],
                     "subjects": int(counted.sum()) if self.subjects else 0,
                 }
+
+    def _repr_html_(self) -> str:
+        """Show a notebook what was swept, and the swaps that cost most."""
+        subjects = f" on {len(self.subjects)} subjects" if self.subjects else ""
+        baseline = self.baseline_scores()[MEAN]
+        told = (
+            f"{len(self.swaps)} swaps of {', '.join(self.replacements)}{subjects}; score of the "
+            f"untouched target {baseline:.3f}"
+        )
+        rows = ({"swap": swap.name, "drop": drop} for swap, drop in self.by_cost(self.swaps))
+        return html_sentence(told) + html_table(rows, total=len(self.swaps))
 
     def frame(self, *, confidence: float = 0.95) -> "pd.DataFrame":
         """Return one row per swap, replacement and class, and one for the foreground mean.

@@ -45,7 +45,7 @@ def recalibrated(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     with untouched_random_state(), torch.no_grad():
         for batch in batches:
             num_batches += 1
-            twin(batch if isinstance(batch, Tensor) else batch[0])
+            twin((batch if isinstance(batch, Tensor) else batch[0]).clone())
     for hook in hooks:
         hook.remove()
     if not num_batches:

@@ -39,7 +39,7 @@ def score_subjects(
     sums: dict[Hashable, Array] = {}
     with untouched_random_state(), torch.no_grad():
         for batch in walk_batches(batches):
-            outputs = checked_output(model(batch.inputs.to(device)))
+            outputs = checked_output(model(batch.inputs.to(device, copy=True)))
             if bool(torch.isnan(outputs).any()):
                 raise ScoreError(
                     f"cannot score {type(model).__name__}: its outputs are NaN for subjects "

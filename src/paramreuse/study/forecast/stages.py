@@ -1,7 +1,7 @@
 """What each stage of a study will take: counts from its file times what was measured."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paramreuse.study.config import TARGET, ModelSpec, Study
@@ -12,7 +12,7 @@ _PAGE_BYTES = 1_000_000
 _PAGE_BYTES_PER_SWAP = 3_000
 _FIGURES_ALONE, _FIGURES_PER_SOURCE = 2, 3
 """Distances and transfer; sweep, map and BatchNorm."""
-_REPORT_PER_FIGURE = 1.0
+_REPORT_PER_FIGURE = 0.5
 """What the page takes beyond the figures, in units of their time."""
 
 
@@ -102,13 +102,25 @@ def stage_costs(study: Study, counts: Counts, measured: Measured) -> list[StageC
         "report": _report(study, measured),
     }
     disk = _disk(study, counts, measured)
-    memory = measured.memory_gb
-    # A stage that was not measured holds what the one before it left.
-    usual = memory["compare"]
+    memory = _memory(measured.memory_gb, list(seconds))
     return [
-        StageCost(stage, *(took[:1]), memory.get(stage, usual), disk.get(stage, 0.0) / 1e6, took[1])
-        for stage, took in seconds.items()
+        StageCost(stage, took, memory[stage], disk.get(stage, 0.0) / 1e6, basis)
+        for stage, (took, basis) in seconds.items()
     ]
+
+
+def _memory(peaks: Mapping[str, float], stages: Sequence[str]) -> dict[str, float]:
+    """Return the peak of each stage; a process seldom gives back what a stage before it took."""
+    found: dict[str, float] = {}
+    most = 0.0
+    for stage in stages:
+        if stage == "report":
+            # Drawing comes on top of all that.
+            most += max(0.0, peaks[stage] - peaks["compare"])
+        else:
+            most = max(most, peaks.get(stage, 0.0))
+        found[stage] = most
+    return found
 
 
 def trained_models(study: Study) -> dict[str, ModelSpec]:

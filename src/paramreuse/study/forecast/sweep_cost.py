@@ -1,4 +1,4 @@
-"""What a sweep takes, by sweeping some of its swaps on one batch and on two."""
+"""What a sweep takes, by sweeping few and more of its swaps on one batch and on two."""
 
 import tempfile
 import time
@@ -32,6 +32,7 @@ class SweepCost:
     Attributes:
         setup: Seconds before the first batch.
         batch: Seconds per batch for the untouched target.
+        prepare: Seconds for one swap with one replacement, however many batches there are.
         trial: Seconds per batch for one swap with one replacement.
         keep: Seconds to store one score of a subject and class.
         judge: Seconds to judge one swap.
@@ -41,6 +42,7 @@ class SweepCost:
 
     setup: float
     batch: float
+    prepare: float
     trial: float
     keep: float
     judge: float
@@ -55,7 +57,7 @@ class SweepCost:
             batches: Validation batches.
             scores: Subjects times classes.
         """
-        measured = self.setup + batches * (self.batch + trials * self.trial)
+        measured = self.setup + trials * self.prepare + batches * (self.batch + trials * self.trial)
         return measured + self.keep * (trials + 1) * scores
 
 
@@ -78,7 +80,7 @@ def sweep_cost(
     spec: SweepSpec,
     clock: Clock = time.perf_counter,
 ) -> tuple[SweepCost, Sweep]:
-    """Measure a sweep: few swaps on one batch, the same on two, and more of them on two.
+    """Measure a sweep: few swaps and more of them, each on one batch and on two.
 
     Args:
         target: In evaluation mode.
@@ -120,23 +122,24 @@ def sweep_cost(
             return clock() - before, found
 
         timed("warm", some[:1], one)
-        short, _ = timed("one", some, one)
-        longer, _ = timed("two", some, two)
+        some_once, _ = timed("a", some, one)
+        some_twice, _ = timed("b", some, two)
+        more_once, _ = timed("c", more, one)
         before_more = _size(store)
-        longest, found = timed("more", more, two)
+        more_twice, found = timed("more", more, two)
         kept = _kept(store, found, before_more, clock)
         store.close()
-    num_replacements = len(found.replacements)
-    extra_trials = (len(more) - len(some)) * num_replacements
-    num_trials = len(some) * num_replacements
-    if extra_trials and len(two):
-        trial = max(0.0, longest - longer) / (extra_trials * len(two))
-    else:
-        trial = longest / (num_trials * max(1, len(two)))
-    a_batch = (longer - short) / (len(two) - len(one)) if len(two) > len(one) else short
-    base = max(0.0, a_batch - num_trials * trial)
-    setup = max(0.0, short - len(one) * (base + num_trials * trial))
-    return SweepCost(setup, base, trial, *kept), found
+    replacements = len(found.replacements)
+    few, many = len(some) * replacements, len(more) * replacements
+    if many == few or len(two) == len(one):
+        # Too few swaps or slices to tell the parts apart: all of it is sweeping.
+        return SweepCost(0.0, 0.0, 0.0, more_twice / (many * len(two)), *kept), found
+    few_batch, many_batch = some_twice - some_once, more_twice - more_once
+    trial = max(0.0, many_batch - few_batch) / (many - few)
+    batch = max(0.0, few_batch - few * trial)
+    prepare = max(0.0, (more_once - some_once) / (many - few) - trial)
+    setup = max(0.0, some_once - few * (prepare + trial) - batch)
+    return SweepCost(setup, batch, prepare, trial, *kept), found
 
 
 def _kept(

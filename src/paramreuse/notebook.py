@@ -1,0 +1,82 @@
+"""What a notebook shows of a result: a sentence, a map, a table, as HTML that asks for nothing."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from itertools import islice
+
+from paramreuse.plain_text import plain_text
+
+MOST_ROWS = 12
+"""Rows of a table that are shown; a notebook is no place for hundreds."""
+
+_CELL = "padding:1px 6px;text-align:left;border:1px solid rgba(128,128,128,.35)"
+
+
+def html_sentence(text: str) -> str:
+    """Return a paragraph, escaped.
+
+    Args:
+        text: Anything, names from files included.
+    """
+    return f"<p>{_safe(text)}</p>"
+
+
+def html_table(rows: Iterable[Mapping[str, object]], *, total: int) -> str:
+    """Return a table of the first rows, escaped, and say how many there are.
+
+    Args:
+        rows: One mapping per row; the keys of the first are the columns.
+        total: How many rows there are in all.
+    """
+    shown = list(islice(rows, MOST_ROWS))
+    if not shown:
+        return html_sentence("no rows")
+    head = "".join(f'<th style="{_CELL}">{_safe(name)}</th>' for name in shown[0])
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{_cell(v)}</td>' for v in row.values()) + "</tr>"
+        for row in shown
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    left = total - len(shown)
+    return table + (html_sentence(f"... and {left} more rows: .frame() has all") if left else "")
+
+
+def html_map(words: Mapping[tuple[str, str], str], legend: Mapping[str, str]) -> str:
+    """Return a map: a row per kind, a column per layer, a sign per word.
+
+    Args:
+        words: What is said of each kind and layer, in the order to be shown.
+        legend: The sign and what it means, by word; a word without one is shown itself.
+    """
+    kinds, layers = _in_order(key[0] for key in words), _in_order(key[1] for key in words)
+    head = "".join(f'<th style="{_CELL}">{_safe(layer)}</th>' for layer in ("", *layers))
+    lines = [
+        f'<tr><th style="{_CELL}">{_safe(kind)}</th>'
+        + "".join(_sign(words.get((kind, layer)), legend) for layer in layers)
+        + "</tr>"
+        for kind in kinds
+    ]
+    used = _in_order(words.values())
+    signs = ", ".join(f"{legend[word]} {word}" for word in used if word in legend)
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>{html_sentence(signs)}"
+
+
+def _sign(word: str | None, legend: Mapping[str, str]) -> str:
+    if word is None:
+        return f'<td style="{_CELL}"></td>'
+    return f'<td style="{_CELL}" title="{_safe(word)}">{_safe(legend.get(word, word))}</td>'
+
+
+def _in_order(values: Iterable[str]) -> Sequence[str]:
+    return list(dict.fromkeys(values))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if math.isfinite(value) else "-"
+    return _safe("-" if value is None else str(value))
+
+
+def _safe(text: str) -> str:
+    return escape(plain_text(text))
