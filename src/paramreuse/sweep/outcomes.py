@@ -59,8 +59,14 @@ class MeanDrop:
         Args:
             bound: Largest mean that counts as below.
         """
-        if self.has_too_few:
-            return Side.OPEN
+        return Side.OPEN if self.has_too_few else self.side_of_interval(bound)
+
+    def side_of_interval(self, bound: float) -> Side:
+        """Tell on which side of a bound the interval lies, however many subjects it rests on.
+
+        Args:
+            bound: As for ``side``.
+        """
         if self.low > bound:
             return Side.ABOVE
         return Side.BELOW if self.high <= bound else Side.OPEN

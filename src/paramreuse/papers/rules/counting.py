@@ -12,6 +12,7 @@ from paramreuse.papers.rules.finding import Finding, Outcome
 from paramreuse.reuse.verdict import ROUNDING, Word
 from paramreuse.sites.swaps import RANDOM_CONTROLS, SOURCE, Swap
 from paramreuse.sweep.outcomes import MeanDrop, Sweep
+from paramreuse.sweep.stopping import Side
 
 _SHUFFLED = RANDOM_CONTROLS[0]
 
@@ -60,16 +61,15 @@ def _passing(
         return frozenset({False})
     if np.isfinite(sweep.drops(*trial)[:, -1]).sum() < FEWEST_SUBJECTS:
         return frozenset({True, False})
-    return _may_pass(drops[trial], tolerance)
+    return _PASSES[drops[trial].side_of_interval(tolerance + ROUNDING)]
 
 
-def _may_pass(drop: MeanDrop, tolerance: float) -> frozenset[bool]:
-    """Tell whether a drop passes; both where its interval holds the tolerance or is not there."""
-    if drop.high <= tolerance + ROUNDING:
-        return frozenset({True})
-    if drop.low > tolerance + ROUNDING:
-        return frozenset({False})
-    return frozenset({True, False})
+_PASSES = {
+    Side.BELOW: frozenset({True}),
+    Side.ABOVE: frozenset({False}),
+    Side.OPEN: frozenset({True, False}),
+}
+"""Whether a drop passes, by the side of the tolerance on which its interval lies."""
 
 
 def _words(passes: Sequence[frozenset[bool]]) -> frozenset[Word]:
