@@ -85,6 +85,13 @@ def test_json_holds_the_agreed_keys(result: pr.Recommendation) -> None:
     assert keys | {"candidates", "sources"} == set(content)
 
 
+def test_a_notebook_shows_the_sentence_and_the_table(result: pr.Recommendation) -> None:
+    html = result._repr_html_()
+
+    assert "Start from" in html
+    assert html.count("<tr>") == 1 + len(result.rows)
+
+
 def test_the_same_call_gives_the_same_and_leaves_everything_as_it_was(
     source: dict[str, torch.Tensor],
 ) -> None:

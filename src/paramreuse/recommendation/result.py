@@ -1,11 +1,12 @@
 """What ``recommend`` returns: the start to use, the model, the gain to expect, and why."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from paramreuse.notebook import html_sentence, html_table
 from paramreuse.recommendation.candidates import FULL
 from paramreuse.reuse.plan import Plan
 
@@ -37,7 +38,7 @@ class RankedStart:
 
     def as_row(self) -> dict[str, object]:
         """Return the fields by name."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,7 @@ class Recommendation:
         """
         import pandas as pd
 
-        rows = [[getattr(row, name) for name in CANDIDATE_COLUMNS] for row in self.rows]
-        return pd.DataFrame(rows, columns=list(CANDIDATE_COLUMNS))
+        return pd.DataFrame([asdict(row) for row in self.rows], columns=list(CANDIDATE_COLUMNS))
 
     def summary(self) -> str:
         """Say in a few lines what to do and what it gains."""
@@ -113,6 +113,12 @@ class Recommendation:
             lines.append(f"Predicted gain {over}.")
         return "\n".join(lines + [f"{name}: {text}" for name, text in self.problems.items()])
 
+    def _repr_html_(self) -> str:
+        """Show a notebook what to do, and what was measured."""
+        return html_sentence(self.summary()) + html_table(
+            (asdict(row) for row in self.rows), total=len(self.rows)
+        )
+
     def as_json(self) -> dict[str, object]:
         """Return what ``paramreuse recommend --json`` prints."""
         return {
@@ -122,8 +128,6 @@ class Recommendation:
             "spent": self.spent,
             "gain": list(self.gain),
             "gain_over_full": list(self.gain_over_full),
-            "candidates": [
-                {name: getattr(row, name) for name in CANDIDATE_COLUMNS} for row in self.rows
-            ],
+            "candidates": [asdict(row) for row in self.rows],
             "sources": [source.as_row() for source in self.sources],
         }
