@@ -1,15 +1,23 @@
 """The page in Chromium: what it shows and what it does."""
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from paramreuse.report.contents import ReportData
+from paramreuse.report.start_words import instruction, label
+from paramreuse.report.starts import Interval, Start
 from paramreuse.reuse.plan_file import read_plan
 from paramreuse.reuse.planning import plan_reuse
 from paramreuse.reuse.verdict import judge
 from paramreuse.sites.swaps import Swap
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +31,73 @@ def test_page_opens_without_complaint_and_asks_nothing_of_the_network(show, stud
 
     assert opened.complaints == []
     assert opened.foreign_requests == []
-    assert "PSPNet" in opened.page.inner_text("h1")
+    assert "PSPNet" in opened.page.inner_text("#headline")
+
+
+def table_rows(page: "Page", table: str) -> list[dict[str, str]]:
+    """Read a table as it is shown, by the names of its columns."""
+    names = [text.split()[0] for text in page.locator(f"{table} thead th").all_inner_texts()]
+    rows = page.locator(f"{table} tbody tr").all()
+    return [dict(zip(names, row.locator("td").all_inner_texts(), strict=True)) for row in rows]
+
+
+def with_mean(study: ReportData, strategy: str, mean: float) -> ReportData:
+    rows = [r | {"mean": mean} if r["strategy"] == strategy else r for r in study.transfer]
+    return replace(study, transfer=rows)
+
+
+@pytest.mark.parametrize("best", ["full", "plan-freeze", "plan-finetune"])
+def test_the_first_screen_names_the_best_start_of_the_transfer_table(
+    show, study_page, best: str
+) -> None:
+    opened = show(with_mean(study_page[0], best, 0.97))
+
+    rows = table_rows(opened.page, "#transfer .box:nth-of-type(2) table")
+    most = max(int(row["subjects"]) for row in rows)
+    shown = [row for row in rows if int(row["subjects"]) == most]
+    first = max(shown, key=lambda row: float(row["mean"]))
+    start = Start(first["start"], "", Interval(float(first["mean"])))
+    assert start.strategy == best
+    assert opened.page.inner_text("h1") == instruction(start)
+    picture = opened.page.locator(".tried tbody tr")
+    assert picture.first.locator("th").inner_text().startswith(label(start))
+    assert picture.first.locator(".number").first.inner_text() == first["mean"]
+    # It is on the first screen, not below it.
+    box = opened.page.locator(".tried").bounding_box()
+    assert box["y"] + box["height"] < 800
+    assert opened.complaints == []
+
+
+def test_where_scratch_is_best_the_page_says_to_train_from_scratch(show, study_page) -> None:
+    opened = show(with_mean(study_page[0], "scratch", 0.97))
+
+    assert opened.page.inner_text("h1") == "Nothing to gain: train from scratch"
+    assert "What to do next" not in opened.page.inner_text("#cards")
+    assert "Not the start to use" in opened.page.inner_text("#cards")
+
+
+def test_a_plan_that_costs_more_at_once_than_the_tolerance_is_warned_of(show, study_page) -> None:
+    study = study_page[0]
+    opened = show(replace(study, sources=[replace(study.sources[0], joint_drop=0.31)]))
+
+    assert "costs 0.310, more than the tolerance of 0.02" in opened.page.inner_text("#cards")
+    opened.set_tolerance(0.4)
+    assert "more than the tolerance" not in opened.page.inner_text("#cards")
+
+
+def test_without_a_script_the_numbers_are_in_tables(browser, study_page) -> None:
+    study, path = study_page
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(path.as_uri())
+
+    text = page.inner_text("main")
+
+    assert "Load from the source" in page.inner_text("h1")
+    judged = judge(study.sources[1].sweep).judgements
+    table = page.locator("section", has_text="t1-seg: what each swap costs").locator("table")
+    assert table.locator("tbody tr").count() == len(judged)
+    assert "What reuse gains" in text
+    page.close()
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.0123, 0.02, 0.1, 0.5])
@@ -136,6 +210,8 @@ def test_a_layer_opens_by_click_and_by_key_and_gives_the_focus_back(show, study_
     opened = show(study_page[1])
     opened.page.locator("#map-svg .cell").nth(1).click()
     panel = opened.page.locator(".layer-panel")
+    # Nothing of the widest table is cut off.
+    assert panel.evaluate("e => e.querySelector('table').scrollWidth <= e.clientWidth - 44")
     assert panel.locator("h2").inner_text() == "Layer 2"
     assert panel.locator("tbody tr").count() == 6
     assert panel.locator("svg[role=img]").count() == 4

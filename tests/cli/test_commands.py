@@ -543,7 +543,7 @@ def test_run_writes_json_and_refuses_a_logger_that_there_is_not(run: Run, tmp_pa
     status, out, err = run("run", path, "--out", folder, "--until", "judge", "--json", "--quiet")
     found = json.loads(out)
     assert (status, err) == (0, "")
-    assert list(found) == ["folder", "sources", "transfer", "report"]
+    assert list(found) == ["folder", "sources", "transfer", "answer", "report"]
     assert [row["source"] for row in found["sources"]] == ["ae"]
     assert (found["transfer"], found["report"]) == ([], None)
 

@@ -5,11 +5,8 @@ import math
 import pytest
 
 from paramreuse.report.curves import layer_places, sweep_curve
-from paramreuse.report.transfer_table import (
-    student_interval,
-    summarise_transfer,
-    transfer_classes,
-)
+from paramreuse.report.student import student_interval
+from paramreuse.report.transfer_table import summarise_transfer, transfer_classes
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import layer_swaps, single_swaps

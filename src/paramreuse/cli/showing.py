@@ -44,10 +44,23 @@ def show_outcome(shown: Row) -> None:
         show_table(shown["comparison"], title="Arms")
     if shown.get("transfer"):
         show_table(shown["transfer"], title="Transfer: mean Dice on the validation subjects")
+    if shown.get("answer"):
+        _show_answer(shown["answer"])
     if shown["report"]:
         result(shown["report"])
     elif "arms" in shown:
         result(f"{shown['folder']}: `paramreuse report` writes the page")
+
+
+def _show_answer(answer: Row) -> None:
+    """Say what to load last, where the eye is."""
+    result(f"{answer['headline']}.")
+    for sentence in answer["sentences"]:
+        result(sentence)
+    for caution in answer["cautions"]:
+        result(f"Caution: {caution}.")
+    if answer["command"]:
+        result(f"  {answer['command']}")
 
 
 def _show_claims(claims: Sequence[Row]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from paramreuse.report.answer import Answer
 from paramreuse.reuse.verdict import CONFIDENCE
 from paramreuse.sites.matching import Site
 from paramreuse.sweep.outcomes import Sweep
@@ -53,6 +54,8 @@ class SourceReport:
         histograms: Distribution of a site's values, by key of the site.
         notes: Remarks for the reader, e.g. the drop when the whole plan is swapped in at once.
         accept: Verdicts that the plan loads, as for ``plan_reuse``.
+        joint_drop: What all that the plan at ``tolerance`` loads costs at once, NaN where outputs
+            are not finite; None where it was not measured.
     """
 
     name: str
@@ -69,6 +72,7 @@ class SourceReport:
     histograms: Mapping[str, Histogram] = field(default_factory=dict)
     notes: Sequence[str] = ()
     accept: Sequence[str] = ("reusable", "identical")
+    joint_drop: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +115,7 @@ class ReportData:
         examples: Images to look at.
         provenance: Versions, seeds, commands, data split, times, warnings; values may be nested.
         missing: Why a part is not there, by name of the part: ``sweep``, ``transfer``, ...
+        answer: What to load and what it gains; left out, it is computed from ``transfer``.
     """
 
     study: str
@@ -127,3 +132,4 @@ class ReportData:
     examples: Sequence[ExampleImage] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    answer: Answer | None = None

@@ -6,9 +6,11 @@ from pathlib import Path
 from paramreuse._version import __version__
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
+from paramreuse.report.answer_view import answer_shown, picture_of
 from paramreuse.report.contents import ReportData, SourceReport
 from paramreuse.report.inlined import as_html, digest, own_file
 from paramreuse.report.payload import missing_parts, page_payload
+from paramreuse.report.plain_tables import plain_tables
 from paramreuse.report.plain_values import embedded_json, plain, readable
 from paramreuse.report.requirements import require_report_extra
 from paramreuse.reuse.verdict import judge
@@ -54,10 +56,14 @@ def render_page(data: ReportData) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    answer = answer_shown(data)
     page = environment.from_string(own_file("page.html")).render(
         title=data.study or "study",
         network=data.network,
         version=__version__,
+        answer=answer,
+        picture=picture_of(answer),
+        tables=plain_tables(data),
         summaries=[_summary(source) for source in data.sources],
         missing=missing_parts(data),
         provenance=plain(dict(data.provenance)),
@@ -65,7 +71,7 @@ def render_page(data: ReportData) -> str:
         script=as_html(script),
         style_digest=digest(style),
         script_digest=digest(script),
-        payload=as_html(embedded_json(page_payload(data))),
+        payload=as_html(embedded_json(page_payload(data, answer))),
     )
     return readable(page)
 

@@ -1,9 +1,12 @@
 """The data of the page, as its script reads them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 
+from paramreuse.report.answer import Answer
+from paramreuse.report.answer_view import answer_shown, plan_trial
 from paramreuse.report.colours import CLASS_COLOURS
-from paramreuse.report.contents import Histogram, ReportData, SourceReport
+from paramreuse.report.contents import Histogram, ReportData, Row, SourceReport
 from paramreuse.report.pictures import picture_rows
 from paramreuse.report.plain_values import plain, short, table
 from paramreuse.report.swap_facts import swap_facts
@@ -30,12 +33,14 @@ _PARTS = {
 }
 
 
-def page_payload(data: ReportData) -> dict[str, object]:
+def page_payload(data: ReportData, answer: Answer | None = None) -> dict[str, object]:
     """Return what the page's script needs, in plain values.
 
     Args:
         data: What the page shows.
+        answer: The answer on its first screen; computed from ``data`` if None.
     """
+    answer = answer or answer_shown(data)
     sites = known_sites(data)
     site_index = {site.key: index for index, site in enumerate(sites)}
     classes = known_classes(data)
@@ -54,9 +59,12 @@ def page_payload(data: ReportData) -> dict[str, object]:
         "sites": [_site(site) for site in sites],
         "units": _units(sites, site_index),
         "edges": _edges(data, sites),
-        "sources": [_source(source, site_index) for source in data.sources],
+        "sources": [
+            _source(source, site_index) | {"planTrial": plan_trial(answer, source.name)}
+            for source in data.sources
+        ],
         "transfer": table(data.transfer),
-        "transferSummary": plain(summarise_transfer(data.transfer, classes)),
+        "transferSummary": plain(_best_first(summarise_transfer(data.transfer, classes))),
         "transferClasses": transfer_classes(data.transfer, classes),
         "ranking": table(data.ranking),
         "claims": table(data.claims),
@@ -64,6 +72,16 @@ def page_payload(data: ReportData) -> dict[str, object]:
         "examples": picture_rows(data.examples),
         "classes": classes,
     }
+
+
+def _best_first(rows: Iterable[Row]) -> list[Row]:
+    """Order rows of the transfer by number of subjects, the best of each first, NaN last."""
+
+    def place(row: Row) -> tuple[object, bool, float]:
+        mean = float(str(row["mean"]))
+        return row["num_subjects"], isnan(mean), -mean
+
+    return sorted(rows, key=place)
 
 
 def known_sites(data: ReportData) -> list[Site]:
@@ -171,6 +189,8 @@ def _source(source: SourceReport, site_index: Mapping[str, int]) -> dict[str, ob
         "plan": source.plan,
         "planCommand": source.plan_command,
         "notes": list(source.notes),
+        "jointDrop": plain(source.joint_drop),
+        "jointMeasured": source.joint_drop is not None,
         "accept": [str(word) for word in source.accept],
         "comparison": table(source.comparison),
         "batchnorm": table(source.batchnorm),

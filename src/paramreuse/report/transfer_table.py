@@ -1,12 +1,12 @@
 """Transfer results of several seeds, added up with an interval over the seeds."""
 
 from collections.abc import Sequence
-from math import sqrt
 from numbers import Real
 
 import numpy as np
 
 from paramreuse.report.contents import Row
+from paramreuse.report.student import student_interval
 
 _GROUP = ("source", "strategy", "num_subjects")
 _NO_CLASS = frozenset({*_GROUP, "seed", "mean", "level"})
@@ -68,18 +68,6 @@ def summarise_transfer(
             summary[f"{name}_reached"] = len(reached)
         summaries.append(summary)
     return summaries
-
-
-def student_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
-    """Return the ends of Student's interval of a mean; NaN with fewer than two values."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    spread = float(np.std(values, ddof=1)) / sqrt(len(values))
-    reach = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * spread
-    mean = _mean(values)
-    return mean - reach, mean + reach
 
 
 def _numbers(rows: Sequence[Row], name: str) -> list[float]:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from paramreuse.report.answer import Answer
+from paramreuse.study.answering import answer_in
 from paramreuse.study.findings import opened_findings, verdict_rows
 from paramreuse.study.transfer.table import summed_transfer
 
@@ -13,8 +15,9 @@ def outcome(folder: Path) -> Row:
     """Return what a run ended with: its folder, verdicts, transfer table and report.
 
     Returns:
-        ``folder``; ``sources``, as ``judge --json``; ``transfer``, one row per strategy; and
-        ``report``, the page's path. What is not there is empty, or None.
+        ``folder``; ``sources``, as ``judge --json``; ``transfer``, one row per strategy;
+        ``answer``, what to load; and ``report``, the page's path. What is not there is empty, or
+        None.
     """
     page = folder / "report.html"
     with opened_findings(folder) as findings:
@@ -22,5 +25,19 @@ def outcome(folder: Path) -> Row:
             "folder": str(folder),
             "sources": verdict_rows(findings),
             "transfer": summed_transfer(findings.study, findings.store),
+            "answer": _answer_row(answer_in(folder, findings)),
             "report": str(page) if page.exists() else None,
         }
+
+
+def _answer_row(answer: Answer) -> Row:
+    chosen = answer.chosen
+    return {
+        "kind": answer.kind,
+        "headline": answer.headline,
+        "sentences": list(answer.sentences),
+        "cautions": list(answer.cautions),
+        "command": answer.command,
+        "strategy": chosen.strategy if chosen else None,
+        "source": chosen.source if chosen else None,
+    }

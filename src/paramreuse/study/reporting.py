@@ -4,7 +4,6 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from paramreuse.report.page import write_report
 from paramreuse.reuse.verdict import Verdict, share_curve
 from paramreuse.sites.lending import lend, tensors_of
 from paramreuse.sites.matching import Site, sites_of, source_key
+from paramreuse.study.answering import answer_in
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.examples import example_images
 from paramreuse.study.findings import Findings, findings_of
@@ -83,7 +83,8 @@ def report_data(job: Job) -> ReportData:
     """Gather what the page shows; what has not been measured is named there."""
     study, store = job.bench.study, job.store
     findings = findings_of(study, store)
-    sources = tuple(_source_report(job, findings, name) for name in study.sources)
+    answer = answer_in(job.bench.folder, findings)
+    sources = tuple(_source_report(job, findings, name) for name in answer.sources)
     missing = {}
     if study.transfer is None:
         missing["transfer"] = "the study asks for no transfer training"
@@ -106,7 +107,7 @@ def report_data(job: Job) -> ReportData:
         sites=sites,
         edges=edges,
         transfer=_transfer(findings),
-        ranking=findings.ranking.rows() if len(findings.sweeps) > 1 else [],
+        ranking=_ranking(findings, answer.sources),
         curves=[
             {k: row[k] for k in ("model", "epoch", "train_loss", "validation_score")}
             for row in map(asdict, store.read(TrainedEpoch))
@@ -114,7 +115,16 @@ def report_data(job: Job) -> ReportData:
         examples=examples,
         provenance=_provenance(job),
         missing=missing,
+        answer=answer,
     )
+
+
+def _ranking(findings: Findings, best_first: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the ranking of two or more sources, in the order of what training with them gave."""
+    rows = [dict(row) for row in findings.ranking.rows()]
+    if len(rows) < 2:
+        return []
+    return sorted(rows, key=lambda row: best_first.index(str(row["source"])))
 
 
 def _structure(job: Job) -> tuple[tuple[Site, ...], list[tuple[str, str]]]:
@@ -139,6 +149,7 @@ def _source_report(job: Job, findings: Findings, name: str) -> SourceReport:
         tolerance=spec.tolerance,
         confidence=spec.confidence,
         accept=tuple(spec.accept),
+        joint_drop=_joint_drop(findings, name),
         comparison=_without(
             store.read(StoredDistance, source=name), "source", "position", "family"
         ),
@@ -176,12 +187,12 @@ def _notes(findings: Findings, name: str) -> Iterator[str]:
             "kernel, the output layer aside, is "
             f"{costliest_words(renewed, renewed.kernels)} ({'; '.join(renewed.notes)})."
         )
-    joint = findings.joint_sweep(name)
-    if joint is not None:
-        drop, num_sites = joint.mean_drop("plan"), len(joint.swaps[0].sites)
-        cost = "give outputs that are not finite" if isnan(drop) else f"cost {drop:.3f}"
-        yield f"All {num_sites} sites of the plan swapped in at once {cost}."
     yield from _borrowed_plan_note(findings.study, name)
+
+
+def _joint_drop(findings: Findings, name: str) -> float | None:
+    joint = findings.joint_sweep(name)
+    return None if joint is None else joint.mean_drop("plan")
 
 
 def _borrowed_plan_note(study: Study, name: str) -> list[str]:

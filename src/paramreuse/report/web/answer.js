@@ -41,7 +41,7 @@ function writeAnswer() {
   const found = source && source.sweep ? tally(source.sweep.kernels, state.tolerance) : null;
   byId('headline').textContent = headline(source);
   const eyebrow = byId('eyebrow');
-  eyebrow.textContent = source ? `What ${networkName() === 'This network' ? 'it' : networkName()} can reuse of ${source.name}` : 'What can be reused';
+  eyebrow.textContent = source ? `Which tensors, and why: ${source.name}` : 'Which tensors, and why';
   eyebrow.className = `eyebrow ${found ? { reusable: 'good', 'not reusable': 'bad', useless: 'bad' }[networkWord(source, state.tolerance)] || '' : ''}`;
   if (source) byId('lede').replaceChildren(...lede(source, found).map((p) => (typeof p === 'string' ? h('p', null, p) : p)));
 }
@@ -144,16 +144,48 @@ function nextCard(source) {
   }
   const command = source.planCommand.replaceAll('{tolerance}', String(state.tolerance));
   const moved = source.plan && state.tolerance !== source.tolerance;
-  return card('What to do next',
+  const trial = source.planTrial;
+  return card(trial.chosen ? 'What to do next' : 'The plan of single swaps',
     h('p', { class: 'strong', id: 'plan-count' }, single.length ? `Load ${counted.filter(loads).length} of ${count(counted.length, 'site')}, train the rest` : 'Sweep single sites to get a plan'),
     single.length > 0 && list,
-    command && h('div', { class: 'command' }, h('code', null, command), navigator.clipboard && h('button', {
-      type: 'button', class: 'quiet', onclick: () => navigator.clipboard.writeText(command).then(() => say('copied'), () => say('not copied')),
-    }, 'Copy')),
+    single.length > 0 && planWarnings(source, trial).map((text) => h('p', { class: 'warning' }, text)),
+    num(source.jointDrop) <= state.tolerance && h('p', null, `Swapped in at once, the plan of the study costs ${fmtScore(source.jointDrop)}.`),
+    trial.text && h('p', null, trial.text),
+    command && trial.chosen && commandBox(command),
     single.length > 0 && h('p', null, h('button', {
       type: 'button', id: 'save-plan', onclick: () => download(fileName(`plan-${source.name}`, 'yaml'), 'text/yaml;charset=utf-8', planText(source, state.tolerance)),
     }, 'Save this plan (YAML)')),
     source.plan && h('details', null, h('summary', null, `Plan of the study${moved ? `, made at ${fmt(source.tolerance)}` : ''}`), h('pre', { tabindex: 0 }, source.plan)));
+}
+
+/* What speaks against the plan: what it costs as a whole, and what training by it came to. */
+function planWarnings(source, trial) {
+  const warnings = [];
+  const cost = num(source.jointDrop);
+  if (source.jointMeasured && !Number.isFinite(cost)) warnings.push('Swapped in at once, the plan of the study gives outputs that are not finite.');
+  else if (cost > state.tolerance) {
+    warnings.push(`Swapped in at once, the plan of the study costs ${fmtScore(cost)}, more than the tolerance of ${fmt(state.tolerance)}: single costs add up.`);
+  }
+  if (trial.known && !trial.chosen) warnings.push('Not the start to use: see the answer above.');
+  else if (!trial.known) warnings.push('Nobody has trained by it yet. What costs nothing when swapped is often not what helps a fresh network.');
+  return warnings;
+}
+
+function commandBox(command) {
+  return h('div', { class: 'command' }, h('code', null, command), copyButton(command));
+}
+
+function copyButton(command) {
+  return navigator.clipboard && h('button', {
+    type: 'button', class: 'quiet', onclick: () => navigator.clipboard.writeText(command).then(() => say('copied'), () => say('not copied')),
+  }, 'Copy');
+}
+
+function buildCopy() {
+  for (const box of document.querySelectorAll('.command[data-copy]')) {
+    const button = copyButton(box.querySelector('code').textContent);
+    if (button) box.append(button);
+  }
 }
 
 function trimmed(text) {
@@ -195,10 +227,9 @@ function surerCard(source) {
   if (networkWord(source, state.tolerance) === 'blind') tips.unshift('Another question: single swaps cannot tell here. Load the network as a whole and train, or sweep the rewind.');
   if (!sweep.controls.length) tips.push('A control: the same swaps with shuffled or re-initialised values.');
   if (!source.lineage || source.lineage === 'undecided') tips.push('The lineage: compare target and source, to know whether they share a start.');
-  else tips.push(source.lineage === 'shared' ? 'A source with a start of its own: a shared start makes swaps cheap.' : 'A source that shares the target’s start: independent starts make swaps costly.');
-  if (!DATA.transferSummary.length) tips.push('Training with the plan: a swap is a forecast, training is the test.');
+  if (!DATA.transferSummary.length) tips.push('Training: a swap is a forecast, training from each source is the test.');
   else if (Math.min(...DATA.transferSummary.map((row) => row.seeds)) < 3) tips.push('Three seeds or more per training: the intervals over seeds are wide or missing.');
-  return card('What would make it surer', h('ul', null, tips.map((tip) => h('li', null, tip))));
+  return tips.length > 0 && card('What would make it surer', h('ul', null, tips.map((tip) => h('li', null, tip))));
 }
 
 const LINEAGE = {

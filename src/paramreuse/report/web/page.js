@@ -59,7 +59,7 @@ function buildBar() {
   const { most, step } = parts.scale;
   bar.hidden = false;
   bar.append(h('label', { for: 'slider' }, 'Tolerance'),
-    h('input', { id: 'slider', type: 'range', min: 0, max: most, step, value: state.tolerance, oninput: (event) => pickTolerance(Number(event.target.value)) }),
+    h('input', { id: 'slider', type: 'range', min: 0, max: most, step, value: state.tolerance, 'aria-valuetext': `${fmt(state.tolerance)} ${DATA.score}`, oninput: (event) => pickTolerance(Number(event.target.value)) }),
     h('label', { for: 'exact', class: 'unseen' }, 'Tolerance, exactly'),
     h('input', { id: 'exact', type: 'number', min: 0, step: 'any', value: state.tolerance, oninput: (event) => event.target.value !== '' && pickTolerance(Number(event.target.value)) }),
     h('button', { type: 'button', class: 'quiet', onclick: () => pickTolerance(currentSource().tolerance) }, 'Reset'),
@@ -88,7 +88,7 @@ function buildTheme() {
 function buildNav() {
   const nav = byId('nav');
   for (const section of document.querySelectorAll('main section[id]')) {
-    const title = section.querySelector('h2');
+    const title = section.querySelector('h1, h2');
     if (title && section.id !== 'cards') nav.append(h('a', { href: `#${section.id}` }, section.dataset.short || title.textContent));
   }
 }
@@ -101,6 +101,7 @@ function start() {
   const swept = first >= 0;
   parts.scale = toleranceScale();
   buildTheme();
+  buildCopy();
   buildSources();
   if (swept) buildBar();
   buildSections();

@@ -1,0 +1,127 @@
+"""The answer of a run folder: gathers what its store and its files say, and has it computed."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paramreuse.errors import StudyError
+from paramreuse.report.answer import Answer, Facts, answer_of
+from paramreuse.report.starts import Trial
+from paramreuse.study.cautions import one_seed, unconverged, untrained_sources
+from paramreuse.study.config import TARGET
+from paramreuse.study.findings import Findings
+from paramreuse.study.records import StoredDistance, TrainedEpoch, TransferEpoch, TransferScore
+from paramreuse.study.transfer.attempts import attempts_of
+from paramreuse.study.transfer.table import trainings_of, wanted_scores
+
+RECOMMENDATION = Path("recommend", "recommendation.json")
+_BUDGET = 10
+"""Trainings that ``paramreuse recommend`` spends if not told otherwise."""
+
+
+def answer_in(folder: Path, findings: Findings) -> Answer:
+    """Return what to load, from what a run folder holds.
+
+    Args:
+        folder: The run folder.
+        findings: What its store says.
+
+    Raises:
+        StudyError: The recommendation in it cannot be read.
+    """
+    trials = trials_in(findings)
+    facts = Facts(
+        trials=trials,
+        recommendation=read_recommendation(folder),
+        sources=_by_swaps(findings),
+        folder=shlex.quote(str(folder)),
+        time_to_answer=_time_to_answer(findings),
+        cautions=list(_cautions(findings, trials)),
+    )
+    try:
+        return answer_of(facts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(folder) from error
+
+
+def trials_in(findings: Findings) -> list[Trial]:
+    """Return the trainings of the transfer table with the mean Dice of every subject."""
+    store = findings.store
+    scores = wanted_scores(store, attempts_of(findings.study, store))
+    # The background is the first class of every image set.
+    foreground = list(dict.fromkeys(score.label for score in store.read(TransferScore)))[1:]
+    return [
+        Trial(
+            training.strategy,
+            training.source,
+            training.num_subjects,
+            training.seed,
+            training.mean(foreground),
+            training.by_subject(foreground),
+        )
+        for training in trainings_of(scores)
+    ]
+
+
+def read_recommendation(folder: Path) -> Mapping[str, Any] | None:
+    """Return what ``paramreuse recommend`` wrote into a run folder; None if it has not run.
+
+    Raises:
+        StudyError: The file is not what it writes.
+    """
+    try:
+        content = json.loads((folder / RECOMMENDATION).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder) from error
+    if not isinstance(content, dict):
+        raise _unreadable(folder)
+    return content
+
+
+def _unreadable(folder: Path) -> StudyError:
+    return StudyError(
+        f"cannot read {str(folder / RECOMMENDATION)!r}: it is not what `paramreuse recommend` "
+        "writes. Run that again, or remove the file"
+    )
+
+
+def _by_swaps(findings: Findings) -> list[str]:
+    """Return the sources, those first whose swaps cost least; what was not swept comes last."""
+    ranked = [source.name for source in findings.ranking.sources]
+    return [*ranked, *(name for name in findings.study.sources if name not in ranked)]
+
+
+def _cautions(findings: Findings, trials: Sequence[Trial]) -> Iterator[str]:
+    store, tolerance = findings.store, findings.judged_by.tolerance
+    yield from dict.fromkeys(v.useless for v in findings.verdicts.values() if v.useless)
+    names = findings.study.sources
+    yield from untrained_sources({name: store.read(StoredDistance, source=name) for name in names})
+    yield from one_seed(trials)
+    yield from unconverged(_curves(findings), tolerance)
+
+
+def _curves(findings: Findings) -> dict[str, list[tuple[int, float]]]:
+    """Return the validation scores of the target and of every start, by name."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    store = findings.store
+    wanted = {attempt.training: attempt.name for attempt in attempts_of(findings.study, store)}
+    for row in store.read(TrainedEpoch, model=TARGET):
+        curves.setdefault("the target", []).append((row.epoch, row.validation_score))
+    for epoch in store.read(TransferEpoch):
+        name = wanted.get((epoch.source, epoch.strategy, epoch.num_subjects, epoch.seed))
+        if name is not None:
+            curves.setdefault(name, []).append((epoch.epoch, epoch.validation_score))
+    return curves
+
+
+def _time_to_answer(findings: Findings) -> str:
+    """Say how long a recommendation takes: as long as its trainings, measured on the target."""
+    seconds = sum(row.seconds for row in findings.store.read(TrainedEpoch, model=TARGET))
+    if not seconds:
+        return ""
+    minutes = _BUDGET * seconds / 60
+    return "about a minute" if minutes < 1.5 else f"at most about {minutes:.0f} minutes"
