@@ -9,7 +9,7 @@ from paramreuse.data.mnms import read_mnms
 from paramreuse.data.slices import ImageSet
 from paramreuse.errors import DataError
 from samples.acdc_files import write_patient
-from samples.reader_sets import write_mnms
+from samples.reader_sets import small_mnms
 
 
 def test_a_patient_of_acdc_in_both_folders_is_refused(tmp_path: Path) -> None:
@@ -22,10 +22,10 @@ def test_a_patient_of_acdc_in_both_folders_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["Validation", "Testing"])
 def test_a_patient_of_mnms_in_two_folders_is_refused(tmp_path: Path, folder: str) -> None:
-    small = write_mnms(tmp_path)
+    small = small_mnms(tmp_path)
     (tmp_path / folder).mkdir()
     small.image.parent.rename(tmp_path / folder / "A0S9V9")
-    write_mnms(tmp_path)
+    small_mnms(tmp_path)
 
     with pytest.raises(DataError, match=f"A0S9V9 is in Training and in {folder}"):
         read_mnms(tmp_path)

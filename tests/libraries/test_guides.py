@@ -7,7 +7,7 @@ from guides import GUIDES, blocks_of, run_guide
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["plain-loop", "lightning", "monai"])
+@pytest.mark.parametrize("page", ["plain-loop", "lightning", "monai", "recommend"])
 @pytest.mark.filterwarnings("default")  # they are the libraries' own
 def test_every_block_of_a_guide_runs(page: str) -> None:
     run_guide(page)

@@ -165,7 +165,7 @@ def test_a_second_run_says_so_and_computes_nothing_anew(
 
     run_study(study_of(whole_content()), finished, talk=talk)
 
-    assert [stage for stage, _ in talk.said] == list(STAGES)
+    assert list(dict.fromkeys(stage for stage, _ in talk.said)) == list(STAGES)
     for stage, line in talk.said:
         assert line.endswith("(finished before)") is (stage not in ("judge", "report"))
 
@@ -184,7 +184,7 @@ def test_every_stage_says_what_it_found(finished: Path, capsys: pytest.CaptureFi
         "compare": r"ae: shared start, median relative RMSE of W \d\.\d\d; t1: \w+ start",
         "sweep": r"ae: 14 swaps, 28 with controls, on 2 subjects, largest drop \d\.\d+ at \w+ \d; "
         r"t1: 12 swaps, 24 with",
-        "judge": r"ae: not a reusable network: |ae: a reusable network: ",
+        "judge": r"ae: (the target is useless|too few subjects)",
         "plan": r"ae: 12 of 12 sites reused \(100.0 %\), output layer aside, swapped in jointly it",
         "transfer": r"10 trainings: scratch on 1 0\.\d+, full from ae on 1 0\..*; "
         "1 left out: the plan freezes everything",
@@ -216,8 +216,7 @@ def test_another_tolerance_needs_no_forward_pass_of_a_single_swap(
     monkeypatch.setattr(stages, "sweep_sites", noting_sweep)
     monkeypatch.setattr(training, "train_model", noting_train)
     content = whole_content()
-    # Every swap costs less than a Dice of 1; none costs less than nothing for certain.
-    content["judge"] = {"tolerance": 1.0, "accept": ["indifferent", "reusable"]}
+    content["judge"]["tolerance"] = 1.0
     run_study(study_of(content), folder, until="transfer")
 
     # The plan alone is checked jointly; it is the same, so that nothing is trained anew.

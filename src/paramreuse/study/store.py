@@ -71,9 +71,11 @@ class Store:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         with self.together():
-            self._make_tables(version)
+            self._make_tables()
 
-    def _make_tables(self, version: int) -> None:
+    def _make_tables(self) -> None:
+        # Asked again now that no other process writes: one may just have made the tables.
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         query = "SELECT name FROM sqlite_master WHERE type = 'table'"
         tables = {row[0] for row in self._connection.execute(query)}
         if tables and "facts" not in tables:
