@@ -466,6 +466,25 @@ def test_train_freezes_what_the_plan_loads(run: Run, swept_folder: Path, tmp_pat
 
 
 @pytest.mark.slow
+def test_train_by_strategy_loads_and_trains_what_it_names(
+    run: Run, swept_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.safetensors"
+
+    status, told, err = run(
+        *("train", swept_folder, "--strategy", "head", "--source", "same", "-o", out),
+        *("--epochs", 1),
+    )
+
+    assert (status, told) == (0, f"{out}\n")
+    assert "loaded" in err
+    trained = read_checkpoint(out)
+    source = read_checkpoint(swept_folder.parent / "target.safetensors")
+    same = {key for key, values in source.items() if torch.equal(trained[key], values)}
+    assert set(source) - same == {"6.weight", "6.bias"}
+
+
+@pytest.mark.slow
 def test_train_from_scratch_depends_on_the_seed_alone(
     run: Run, swept_folder: Path, tmp_path: Path
 ) -> None:
@@ -483,6 +502,13 @@ def test_train_from_scratch_depends_on_the_seed_alone(
         (["--subjects", "3"], "cannot train on 3 subjects: the training fold has 2 with labels"),
         (["--mode", "melt"], "unknown mode 'melt': expected 'freeze' or 'finetune'"),
         (["--source", "ae"], "cannot load from a source without a plan: give one with --plan"),
+        (["--strategy", "ful"], "unknown strategy 'ful': expected one of ['scratch', 'full'"),
+        (["--strategy", "full"], "unknown source ''"),
+        (["--strategy", "full", "--source", "gone"], "unknown source 'gone': expected one of"),
+        (["--strategy", "full", "--plan", "p.yaml"], "give a plan or a strategy, not both"),
+        (["--strategy", "scratch", "--source", "ae"], "'scratch' loads nothing: leave --source"),
+        (["--strategy", "lpft", "--source", "ae"], "cannot train by 'lpft' here: it is trained"),
+        (["--strategy", "recommended"], "cannot train by 'recommended': `paramreuse recommend`"),
         (["--plan", "nowhere.yaml"], "cannot read the plan 'nowhere.yaml': No such file"),
         (["-o", "."], "cannot write '.': it is a folder, expected a file to write"),
         (["-o", "m.pt"], "cannot write 'm.pt': weights are written as *.safetensors"),

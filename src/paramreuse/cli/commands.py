@@ -277,6 +277,7 @@ def train(
         Path | None, Option("--plan", help="Plan to train under; from scratch if not given.")
     ] = None,
     source: Source = None,
+    strategy: Annotated[str | None, Option(help="Start of a transfer table, e.g. full.")] = None,
     mode: Annotated[str, Option(help="freeze or finetune.")] = "finetune",
     subjects: Annotated[
         int | None, Option(min=1, help="Training subjects; all if not given.")
@@ -287,14 +288,14 @@ def train(
     logger: Logger = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a fresh target under a plan.
+    """Train a fresh target under a plan, or by a strategy of the transfer table.
 
-    Example: paramreuse train runs/acdc --plan plan.yaml --mode freeze -o model.safetensors
+    Example: paramreuse train runs/acdc --strategy full --source acdc-ae -o model.safetensors
     """
     from paramreuse.cli.console import Terminal, result
     from paramreuse.study.train_by_plan import TrainingOrder, train_by_plan
 
-    order = TrainingOrder(plan_file, source, mode, subjects, epochs, seed)
+    order = TrainingOrder(plan_file, source, mode, subjects, epochs, seed, strategy)
     talk = Terminal(quiet=quiet)
     trained = train_by_plan(run_folder, order, out, device=device, talk=talk, logger=logger)
     talk.remark(trained)

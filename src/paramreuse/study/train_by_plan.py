@@ -1,22 +1,31 @@
-"""Train a fresh target under a plan, on a study's images."""
+"""Train a fresh target under a plan or by a strategy, on a study's images."""
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from paramreuse.checkpoint import write_checkpoint
+from paramreuse.data.preparation import batches
 from paramreuse.data.selection import draw_subjects
 from paramreuse.errors import StudyError
-from paramreuse.reuse.plan import apply_plan
+from paramreuse.reuse.plan import Plan, apply_plan
 from paramreuse.reuse.plan_file import read_plan
+from paramreuse.reuse.recipe import PLAIN
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET
+from paramreuse.study.findings import findings_of
 from paramreuse.study.job import Job, followed, opened
 from paramreuse.study.run import read_job
 from paramreuse.study.run_folder import read_run, require_outside
 from paramreuse.study.talk import Talk
+from paramreuse.study.transfer.starts import Lender, followed_plan, start_model
+from paramreuse.study.transfer.strategy import Strategy
 from paramreuse.study.workbench import Workbench
 from paramreuse.training import initial_model, train_model
+from paramreuse.training.steps import finish_training
 from paramreuse.training.trackers import open_tracker, require_tracker
 
 
@@ -25,12 +34,13 @@ class TrainingOrder:
     """What to train.
 
     Attributes:
-        plan: Plan file; None to train from scratch.
+        plan: Plan file; None to train from scratch, or by a strategy.
         source: Name of the source to load from; the plan's own if None.
         mode: ``freeze`` or ``finetune``.
         subjects: Number of training subjects; all if None.
         epochs: Passes over them; the target's if None.
         seed: Seed of fresh weights, subjects and batches.
+        strategy: Name of a start of the transfer table; None where ``plan`` says what to load.
     """
 
     plan: Path | None
@@ -39,6 +49,28 @@ class TrainingOrder:
     subjects: int | None
     epochs: int | None
     seed: int
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Start:
+    """What was loaded, and what is left to do after the training.
+
+    Attributes:
+        summary: What was loaded, in words.
+        plan: Plan whose recipe the training follows; None where it has none.
+        loaded: Values at the start of what the plan loads, by key.
+    """
+
+    summary: str = "nothing loaded"
+    plan: Plan | None = None
+    loaded: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def finished(self, model: nn.Module, inputs: Sequence[Tensor]) -> nn.Module:
+        """Recalibrate or mix a trained model as the recipe says."""
+        if self.plan is None or self.plan.recipe == PLAIN:
+            return model
+        return finish_training(model, self.loaded, self.plan, inputs)
 
 
 def train_by_plan(
@@ -79,12 +111,7 @@ def train_by_plan(
         bench.factory(TARGET), seed_of(bench.study.seed, "fresh", str(order.seed))
     )
     with read_job(bench, talk) as job:
-        loaded = "nothing loaded"
-        if order.plan is not None:
-            plan = read_plan(order.plan)
-            source = _checked_source(job, order.source or plan.source)
-            mode = order.mode
-            loaded = apply_plan(model, opened(job, source), plan, mode=mode).summary()  # type: ignore[arg-type]
+        start = _start(job, model, order)
     spec = bench.target.model_copy(update={"epochs": order.epochs or bench.target.epochs})
     with (
         open_tracker(logger, bench.folder, run=bench.study.name) as tracker,
@@ -97,8 +124,50 @@ def train_by_plan(
             settings=bench.settings(spec, seed=order.seed, folder=None),
             on_epoch=follow,
         )
-    write_checkpoint(out, result.model)
-    return f"{loaded}; best validation Dice {result.best_score:.3f} in epoch {result.best_epoch}"
+    inputs = [images for images, _, _ in batches(train, spec.batch_size)]
+    write_checkpoint(out, start.finished(result.model, inputs))
+    best = f"best validation Dice {result.best_score:.3f} in epoch {result.best_epoch}"
+    return f"{start.summary}; {best}"
+
+
+def _start(job: Job, model: nn.Module, order: TrainingOrder) -> _Start:
+    """Load into a fresh model what was ordered, and freeze what is to be frozen."""
+    if order.plan is not None:
+        plan = read_plan(order.plan)
+        source = _checked_source(job, order.source or plan.source)
+        mode = order.mode
+        return _Start(apply_plan(model, opened(job, source), plan, mode=mode).summary())  # type: ignore[arg-type]
+    strategy = Strategy(order.strategy or Strategy.SCRATCH)
+    if not strategy.needs_source:
+        return _Start()
+    source = _checked_source(job, order.source or "")
+    own = findings_of(job.bench.study, job.store).plan(source) if strategy.follows_plan else None
+    lender = Lender(opened(job, source), own, order.seed)
+    followed_by = followed_plan(model, strategy, lender)
+    summary = start_model(model, strategy, lender)
+    state = model.state_dict()
+    keys = [] if followed_by is None else [site.key for site in followed_by.loaded]
+    return _Start(summary, followed_by, {key: state[key].clone() for key in keys})
+
+
+def _check_strategy(order: TrainingOrder) -> None:
+    if order.strategy is None:
+        return
+    known = [strategy.value for strategy in Strategy]
+    if order.strategy not in known:
+        raise StudyError(f"unknown strategy {order.strategy!r}: expected one of {known}")
+    if order.plan is not None:
+        raise StudyError("give a plan or a strategy, not both: --plan FILE or --strategy NAME")
+    strategy = Strategy(order.strategy)
+    if strategy is Strategy.RECOMMENDED:
+        raise StudyError("cannot train by 'recommended': `paramreuse recommend` chooses and trains")
+    if strategy.needs_steps:
+        raise StudyError(
+            f"cannot train by {order.strategy!r} here: it is trained by steps. Write it into the "
+            "study's transfer.strategies, with transfer.steps, or call pr.train_steps"
+        )
+    if order.source is not None and not strategy.needs_source:
+        raise StudyError(f"{order.strategy!r} loads nothing: leave --source out")
 
 
 def _check_order(order: TrainingOrder, out: Path) -> None:
@@ -111,10 +180,14 @@ def _check_order(order: TrainingOrder, out: Path) -> None:
         raise StudyError(f"cannot write {str(out)!r}: weights are written as *.safetensors")
     if order.mode not in ("freeze", "finetune"):
         raise StudyError(f"unknown mode {order.mode!r}: expected 'freeze' or 'finetune'")
+    _check_strategy(order)
     if order.mode == "freeze" and order.plan is None:
         raise StudyError("cannot freeze without a plan: give one with --plan")
-    if order.source is not None and order.plan is None:
-        raise StudyError("cannot load from a source without a plan: give one with --plan")
+    if order.source is not None and order.plan is None and order.strategy is None:
+        raise StudyError(
+            "cannot load from a source without a plan: give one with --plan, or say what to load "
+            "with --strategy, e.g. full"
+        )
 
 
 def _checked_source(job: Job, name: str) -> str:
