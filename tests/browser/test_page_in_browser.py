@@ -255,6 +255,19 @@ def test_a_score_measured_at_some_epochs_only_is_one_line_per_model(show, study_
     assert [(d.count("M"), d.count("L")) for d in drawn] == [(1, 7)] * 3
 
 
+def test_the_starts_of_the_transfer_have_learning_curves(show, study_page) -> None:
+    rows = [
+        {"model": name, "epoch": epoch, "train_loss": 1 / epoch, "validation_score": epoch / 10}
+        for name in ("from scratch", "everything, t1-seg")
+        for epoch in (1, 2, 3)
+    ]
+    opened = show(replace(study_page[0], transfer_curves=rows))
+
+    assert "everything, t1-seg" in opened.page.inner_text("#transfer .legend:has(+ .panels)")
+    assert opened.page.locator("#transfer .panels svg[role=img]").count() == 2
+    assert opened.complaints == []
+
+
 def test_colours_follow_the_reader(show, study_page) -> None:
     opened = show(study_page[1], color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"

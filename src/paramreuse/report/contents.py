@@ -112,6 +112,7 @@ class ReportData:
         ranking: Rows of the ranking of sources, best first.
         claims: One row per claim that was checked.
         curves: Learning curves: ``model epoch train_loss validation_score``.
+        transfer_curves: Those of the starts of the transfer, with the same columns.
         examples: Images to look at.
         provenance: Versions, seeds, commands, data split, times, warnings; values may be nested.
         missing: Why a part is not there, by name of the part: ``sweep``, ``transfer``, ...
@@ -129,6 +130,7 @@ class ReportData:
     ranking: Sequence[Row] = ()
     claims: Sequence[Row] = ()
     curves: Sequence[Row] = ()
+    transfer_curves: Sequence[Row] = ()
     examples: Sequence[ExampleImage] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)

@@ -69,6 +69,7 @@ def page_payload(data: ReportData, answer: Answer | None = None) -> dict[str, ob
         "ranking": table(data.ranking),
         "claims": table(data.claims),
         "curves": table(data.curves),
+        "transferCurves": table(data.transfer_curves),
         "examples": picture_rows(data.examples),
         "classes": classes,
     }

@@ -36,6 +36,7 @@ from paramreuse.study.records import (
 from paramreuse.study.stages import costliest_words
 from paramreuse.study.store import Store
 from paramreuse.study.transfer.attempts import attempts_of
+from paramreuse.study.transfer.curves import start_curves
 from paramreuse.study.transfer.strategy import Strategy
 from paramreuse.study.transfer.table import transfer_rows
 from paramreuse.sweep.outcomes import Sweep
@@ -112,6 +113,7 @@ def report_data(job: Job) -> ReportData:
             {k: row[k] for k in ("model", "epoch", "train_loss", "validation_score")}
             for row in map(asdict, store.read(TrainedEpoch))
         ],
+        transfer_curves=start_curves(study, store, answer.num_subjects),
         examples=examples,
         provenance=_provenance(job),
         missing=missing,

@@ -31,7 +31,7 @@ function buildTransfer() {
     };
   }, { legend: true });
   section('transfer', 'What reuse gains', 'Transfer', 'Each start trained and scored on validation subjects; bars are 95 % intervals over seeds.',
-    h('div', { class: 'box' }, figure), h('div', { class: 'box' }, table), lazyTable('Every training', () => plainTable('Every training', DATA.transfer)));
+    h('div', { class: 'box' }, figure), h('div', { class: 'box' }, table), ...(DATA.transferCurves.rows.length ? curvePanels(DATA.transferCurves) : []), lazyTable('Every training', () => plainTable('Every training', DATA.transfer)));
 }
 
 function verdictCell(name, index) {
@@ -58,12 +58,18 @@ function buildTables() {
 }
 
 function buildCurves() {
-  const models = [...new Set(column(DATA.curves, 'model'))];
+  const [key, panels] = curvePanels(DATA.curves);
+  section('curves', 'Learning curves', 'Learning', null, key, panels);
+}
+
+/* Legend and panels of learning curves, one line per model. */
+function curvePanels(curves) {
+  const models = [...new Set(column(curves, 'model'))];
   const draw = (name, title) => {
-    const values = column(DATA.curves, name);
+    const values = column(curves, name);
     if (!values.some((value) => typeof value === 'number')) return null;
-    const of = column(DATA.curves, 'model');
-    const epoch = column(DATA.curves, 'epoch');
+    const of = column(curves, 'model');
+    const epoch = column(curves, 'epoch');
     return h('div', { class: 'box' }, chart(title, () => {
       const series = models.map((model, k) => ({
         name: String(model), colour: DATA.colours[k % DATA.colours.length], dash: dash(k), plain: true,
@@ -74,9 +80,8 @@ function buildCurves() {
       return { x: { label: 'epoch', min: first, max: last }, y: { label: title.toLowerCase(), min: low, max: high }, series, height: 240 };
     }, {}));
   };
-  section('curves', 'Learning curves', 'Learning', null,
-    legend(models.map((model, k) => ({ name: String(model), colour: DATA.colours[k % DATA.colours.length], dash: dash(k) }))),
-    h('div', { class: 'panels' }, draw('train_loss', 'Training loss'), draw('validation_score', 'Validation score')));
+  return [legend(models.map((model, k) => ({ name: String(model), colour: DATA.colours[k % DATA.colours.length], dash: dash(k) }))),
+    h('div', { class: 'panels' }, draw('train_loss', 'Training loss'), draw('validation_score', 'Validation score'))];
 }
 
 function buildExamples() {
