@@ -222,6 +222,7 @@ def test_sources_of_which_none_fits_end_in_scratch(source: dict[str, torch.Tenso
     [
         (1, {}, "cannot choose with one labelled subject"),
         (4, {"budget": 2.0}, "within a budget of 2 trainings: .* take 5. Raise budget="),
+        (4, {"steps": 0}, "cannot train for 0 steps: expected at least 1"),
         (4, {"budget": float("nan")}, "within a budget of nan"),
     ],
 )

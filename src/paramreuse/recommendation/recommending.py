@@ -93,8 +93,8 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
         The start, the trained model and the gain to expect.
 
     Raises:
-        ParamReuseError: There is no source, only one labelled subject, or the budget does not
-            reach for training from scratch, everything and the head.
+        ParamReuseError: There is no source, only one labelled subject, no step, or the budget does
+            not reach for training from scratch, everything and the head.
         DataError: Samples differ in size.
         ScoreError: The batches cannot be used, or too few subjects have a foreground class.
         StudyError: The folder holds another recommendation, or cannot be written.
@@ -109,7 +109,9 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
     extra = _inputs(unlabelled)
     example = initial_model(factory, seed).eval()
     chosen = score or Dice(num_classes=_num_outputs(example, data))
-    length = steps or min(max(_STEPS_PER_SAMPLE * len(data.owners), _FEWEST_STEPS), _MOST_STEPS)
+    length = _default_steps(data) if steps is None else steps
+    if length < 1:
+        raise ParamReuseError(f"cannot train for {length} steps: expected at least 1")
     course = Course(factory, chosen, train or train_steps, extra)
     lent, sites, misfits = _matched(example, sources, data)
     fingerprint = _fingerprint(example, lent, data, (length, seed, train is None))
@@ -121,6 +123,10 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
         return _Run(bench, sites, misfits, budget, progress).result()
     finally:
         ledger.close()
+
+
+def _default_steps(data: LabelledSet) -> int:
+    return min(max(_STEPS_PER_SAMPLE * len(data.owners), _FEWEST_STEPS), _MOST_STEPS)
 
 
 def _check_subjects(data: LabelledSet) -> None:
