@@ -31,10 +31,12 @@ def answer_in(folder: Path, findings: Findings) -> Answer:
     Raises:
         StudyError: The recommendation in it cannot be read.
     """
-    trials = trials_in(findings)
+    recommendation = read_recommendation(folder)
+    # Where there is a recommendation, no training of the transfer is part of the answer.
+    trials = trials_in(findings) if recommendation is None else []
     facts = Facts(
         trials=trials,
-        recommendation=read_recommendation(folder),
+        recommendation=recommendation,
         sources=_by_swaps(findings),
         folder=shlex.quote(str(folder)),
         time_to_answer=_time_to_answer(findings),
@@ -101,17 +103,17 @@ def _cautions(findings: Findings, trials: Sequence[Trial]) -> Iterator[str]:
     names = findings.study.sources
     yield from untrained_sources({name: store.read(StoredDistance, source=name) for name in names})
     yield from one_seed(trials)
-    yield from unconverged(_curves(findings), tolerance)
+    yield from unconverged(_curves(findings, with_starts=bool(trials)), tolerance)
 
 
-def _curves(findings: Findings) -> dict[str, list[tuple[int, float]]]:
-    """Return the validation scores of the target and of every start, by name."""
+def _curves(findings: Findings, *, with_starts: bool) -> dict[str, list[tuple[int, float]]]:
+    """Return the validation scores of the target and, if asked, of every start, by name."""
     curves: dict[str, list[tuple[int, float]]] = {}
     store = findings.store
     wanted = {attempt.training: attempt.name for attempt in attempts_of(findings.study, store)}
     for row in store.read(TrainedEpoch, model=TARGET):
         curves.setdefault("the target", []).append((row.epoch, row.validation_score))
-    for epoch in store.read(TransferEpoch):
+    for epoch in store.read(TransferEpoch) if with_starts else ():
         name = wanted.get((epoch.source, epoch.strategy, epoch.num_subjects, epoch.seed))
         if name is not None:
             curves.setdefault(name, []).append((epoch.epoch, epoch.validation_score))
