@@ -110,8 +110,8 @@ def read_sweep(store: Store, name: str) -> Sweep | None:
         skipped=tuple(SkippedTensor(**item) for item in content["skipped"]),
         seed=content["seed"],
         notes=tuple(content["notes"]),
-        not_finite=frozenset((swap, replacement) for swap, replacement in content["not_finite"]),
         # Sweeps stored by earlier versions lack these facts.
+        not_finite=frozenset((swap, other) for swap, other in content.get("not_finite", ())),
         alike=frozenset((swap, control) for swap, control in content.get("alike", ())),
         lineage=content.get("lineage", ""),
         constant=content.get("constant"),

@@ -1,0 +1,28 @@
+"""A sweep stored and read again, also one of an earlier version."""
+
+import json
+from pathlib import Path
+
+from paramreuse.study.store import Store
+from paramreuse.study.stored_sweep import read_sweep, write_sweep
+from samples.sweeps import kernel, made_up_sweep
+
+DROPS = {kernel(1): {"source": [0.1, 0.2], "shuffled": [0.3, 0.4]}}
+
+
+def test_a_sweep_without_the_facts_of_later_versions_is_read(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results.sqlite")
+    write_sweep(store, "ae", made_up_sweep(DROPS))
+    row = store.rows("sweeps", sweep="ae")[0]
+    content = json.loads(row["content"])
+    for name in ("not_finite", "alike", "lineage", "constant"):
+        del content[name]
+    store.put("sweeps", [{"sweep": "ae", "content": json.dumps(content)}])
+
+    found = read_sweep(store, "ae")
+    store.close()
+
+    assert found is not None
+    assert found.not_finite == frozenset()
+    assert (found.lineage, found.constant) == ("", None)
+    assert found.drops("W 1")[:, -1].round(9).tolist() == [0.1, 0.2]
