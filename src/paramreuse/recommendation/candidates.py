@@ -16,9 +16,6 @@ MIXES = {"mix-0.75": 0.75}
 """Candidates that ``full`` gives by forward passes alone, with their place between source and
 trained. Halfway back was tried and lost: docs/results/gain.md."""
 
-BASICS = (SCRATCH, FULL, HEAD)
-"""What every recommendation is measured against."""
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -35,11 +32,6 @@ class Candidate:
     source: str = ""
     plan: Plan | None = None
     trained: bool = True
-
-    @property
-    def label(self) -> str:
-        """Name and source in one word."""
-        return f"{self.name} {self.source}".strip()
 
 
 def scratch() -> Candidate:
