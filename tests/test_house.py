@@ -53,27 +53,31 @@ def without_type_checking(tree: ast.Module) -> ast.Module:
     return ast.Module(body, [])
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    """Dotted names of all modules that a file imports, anywhere but for the type checker."""
-    for node in ast.walk(without_type_checking(ast.parse(path.read_text(encoding="utf-8")))):
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported_names(tree: ast.Module) -> Iterator[str]:
+    """Dotted names of all modules that a file imports, anywhere in it."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path.name} imports relatively"
+            assert not node.level, f"a relative import in line {node.lineno}"
             module = node.module or ""
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def modules_imported_by(path: Path) -> set[str]:
-    """Names, below the root, of those of our own modules that a file imports."""
-    names = {name.removeprefix("paramreuse.") for name in imported_names(path) if "." in name}
-    ours = {".".join(f.relative_to(ROOT).with_suffix("").parts): f for f in FILES}
-    found = set()
+    """Names, below the root, of those of our own modules that a file imports, if only for types."""
+    names = {n.removeprefix("paramreuse.") for n in imported_names(parsed(path)) if "." in n}
+    ours = {".".join(f.relative_to(ROOT).with_suffix("").parts) for f in FILES}
+    imported = set()
     for name in names:
         parent = name.rpartition(".")[0]
         candidates = (name, f"{name}.__init__", parent, f"{parent}.__init__")
-        found |= set([module for module in candidates if module in ours][:1])
-    return found
+        imported |= set([module for module in candidates if module in ours][:1])
+    return imported
 
 
 def test_the_table_has_one_row_for_each_room() -> None:
@@ -88,7 +92,7 @@ def test_the_table_has_one_row_for_each_room() -> None:
     ids=lambda path: str(path.parent.relative_to(ROOT)),
 )
 def test_a_package_says_what_comes_in_and_what_goes_out(path: Path) -> None:
-    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    told = ast.get_docstring(parsed(path)) or ""
 
     assert re.fullmatch(r"[A-Z].+\.\n\nIn: .+\nOut: .+", told)
 
@@ -105,7 +109,7 @@ def test_rooms_import_only_from_those_before_them() -> None:
     assert wrong == []
 
 
-def test_no_two_modules_import_each_other() -> None:
+def test_no_imports_run_in_a_circle_not_even_for_types() -> None:
     graph = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts): modules_imported_by(path)
         for path in FILES
@@ -122,7 +126,7 @@ def test_a_library_is_imported_where_it_belongs() -> None:
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in FILES
-        for name in imported_names(path)
+        for name in imported_names(without_type_checking(parsed(path)))
         if room_of(path) not in HOMES_OF_LIBRARIES.get(name.split(".")[0], {room_of(path)})
     ]
 
@@ -133,7 +137,7 @@ def test_tables_are_made_with_pandas_only_when_asked_for() -> None:
     eager = [
         path.relative_to(ROOT)
         for path in FILES
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in parsed(path).body
         if isinstance(node, ast.Import) and any(alias.name == "pandas" for alias in node.names)
     ]
 

@@ -20,7 +20,8 @@ from paramreuse.papers.rules.condition import CONDITIONS, Condition, Variant
 from paramreuse.papers.rules.counting import Count, count_reusable, possible_words
 from paramreuse.papers.rules.estimate import Estimate, estimate_gap, estimate_table
 from paramreuse.papers.rules.finding import Finding, Outcome, all_of
-from paramreuse.reuse.verdict import Word, judge
+from paramreuse.reuse.judgement import Word
+from paramreuse.reuse.verdict import judge
 from paramreuse.sites.swaps import Swap
 from samples.arms import LARGE, NONE, evidence, made_up_arm
 

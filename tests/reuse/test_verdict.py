@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from paramreuse.errors import ScoreError
-from paramreuse.reuse.verdict import Judgement, Verdict, Word, judge, share_curve
+from paramreuse.reuse.judgement import Judgement, Word
+from paramreuse.reuse.verdict import Verdict, judge, share_curve
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site
 from paramreuse.sites.swaps import Swap

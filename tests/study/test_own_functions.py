@@ -15,8 +15,7 @@ from paramreuse.study.run import run_study
 from paramreuse.study.store import Store
 from paramreuse.study.transfer.own_training import train_by_own
 from paramreuse.training import TrainingSettings
-from paramreuse.training.choices import optimiser_of, schedule_of
-from paramreuse.training.settings import recognisable
+from paramreuse.training.settings import optimiser_of, recognisable, schedule_of
 from samples.studies import given_content, seeded, study_of
 
 HERE = "study.test_own_functions"

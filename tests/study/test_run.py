@@ -18,8 +18,8 @@ import yaml
 from torch import nn
 
 from paramreuse.checkpoint import read_checkpoint
+from paramreuse.reuse.judgement import Word
 from paramreuse.reuse.plan_file import read_plan
-from paramreuse.reuse.verdict import Word
 from paramreuse.study import run as run_module
 from paramreuse.study import stages
 from paramreuse.study.config import Study

@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from math import isnan, nan
-from typing import TYPE_CHECKING
 
+from paramreuse.reuse.judgement import Judgement
+from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.stopping import Side
-
-if TYPE_CHECKING:
-    from paramreuse.reuse.verdict import Judgement
-    from paramreuse.sweep.outcomes import Sweep
 
 REUSABLE_SHARE = 0.5
 """Smallest share of reusable kernel layers for a network to count as reusable."""
@@ -25,7 +22,7 @@ WHAT_CAN_TELL = (
 )
 
 
-def share_of_reusable(kernels: Sequence["Judgement"]) -> tuple[float, float, float]:
+def share_of_reusable(kernels: Sequence[Judgement]) -> tuple[float, float, float]:
     """Return the share of reusable kernels among those where the control fails, and its range.
 
     Where a control passes as well, any values do, which says nothing for or against the source.
@@ -56,7 +53,7 @@ def _share(reusable: int, others: int) -> float:
     return reusable / (reusable + others) if reusable else 0.0
 
 
-def why_useless(sweep: "Sweep", tolerance: float) -> str:
+def why_useless(sweep: Sweep, tolerance: float) -> str:
     """Say why a target is too poor for a verdict; nothing where it is not.
 
     Args:
@@ -80,7 +77,7 @@ def why_useless(sweep: "Sweep", tolerance: float) -> str:
     return ""
 
 
-def why_blind(kernels: Sequence["Judgement"], lineage: str) -> str:
+def why_blind(kernels: Sequence[Judgement], lineage: str) -> str:
     """Say why single swaps cannot tell whether a source is of use; nothing where they can.
 
     Args:

@@ -9,8 +9,9 @@ import numpy as np
 
 from paramreuse.errors import PlanError
 from paramreuse.reuse.blocks import Block, blocks_of
+from paramreuse.reuse.judgement import Judgement, Word
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
-from paramreuse.reuse.verdict import Judgement, Verdict, Word
+from paramreuse.reuse.verdict import Verdict
 from paramreuse.sites.layers import KERNEL_FAMILIES, Kind
 from paramreuse.sites.matching import Site
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from math import ceil, inf, isfinite, isnan
 
-from paramreuse.reuse.verdict import CONFIDENCE, ROUNDING, Word, judge
+from paramreuse.reuse.judgement import Word
+from paramreuse.reuse.verdict import CONFIDENCE, ROUNDING, judge
 from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.intervals import FEWEST_SUBJECTS
 from paramreuse.sweep.outcomes import MeanDrop, Sweep

@@ -7,13 +7,13 @@ kernel layers" are ours, since the papers leave them open.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from math import isfinite, isnan, nan
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from paramreuse.errors import ScoreError
+from paramreuse.reuse.judgement import Judgement, Word
 from paramreuse.reuse.network import REUSABLE_SHARE, share_of_reusable, why_blind, why_useless
 from paramreuse.reuse.verdict_map import html_verdict
 from paramreuse.sites.swaps import SOURCE, Swap
@@ -34,72 +34,12 @@ while scores that differ at all differ by a pixel, which is more."""
 _Trial: TypeAlias = tuple[str, str]
 _Drops: TypeAlias = Mapping[_Trial, MeanDrop]
 
+_DECIDED = (Word.REUSABLE, Word.INDIFFERENT, Word.NOT_REUSABLE)
+
 VERDICT_COLUMNS = (
     *("swap", "family", "layer", "path", "kind"),
     *("drop", "drop_low", "drop_high", "control_drop", "paper", "verdict"),
 )
-
-
-class Word(StrEnum):
-    """What a swap turned out to be."""
-
-    REUSABLE = "reusable"
-    """The source passes and no control does."""
-    INDIFFERENT = "indifferent"
-    """The source passes, but so does a control: anything would do there."""
-    NOT_REUSABLE = "not reusable"
-    """The drop is larger than the tolerance."""
-    UNDECIDED = "undecided"
-    """The interval of the source, or of a control, holds the tolerance; or no control can tell."""
-    TOO_FEW = "too few subjects"
-    """Fewer subjects were scored than an interval needs to keep its promise."""
-    IDENTICAL = "identical"
-    """Source and target hold the same values."""
-    NOT_FINITE = "not finite"
-    """The source's values, or the outputs with them in place, are NaN or infinite."""
-
-
-_DECIDED = (Word.REUSABLE, Word.INDIFFERENT, Word.NOT_REUSABLE)
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """The verdict on one swap, on the mean of the foreground classes.
-
-    Attributes:
-        swap: What was judged.
-        drop: Mean drop of the source.
-        drop_low: Lower end of its interval, NaN where there is none.
-        drop_high: Upper end of its interval, NaN where there is none.
-        control_drop: Smallest mean drop among the controls, NaN without controls.
-        paper: ``reusable`` or ``not reusable``: the point estimate against the tolerance.
-        verdict: The same with interval and controls.
-        side: On which side of the tolerance the source's drop lies.
-        control_side: The same of the controls: above where all are, or where there is none; below
-            where one is.
-        doubt: Chance that the word is wrong, by the intervals; 0 where nothing was decided.
-    """
-
-    swap: Swap
-    drop: float
-    drop_low: float
-    drop_high: float
-    control_drop: float
-    paper: Word
-    verdict: Word
-    side: Side
-    control_side: Side
-    doubt: float
-
-    @property
-    def can_be_loaded(self) -> bool:
-        """Whether the source's tensors are of worth there: reusable, or the same anyway."""
-        return self.verdict in (Word.REUSABLE, Word.IDENTICAL)
-
-    @property
-    def has_too_few(self) -> bool:
-        """Whether too few subjects were scored for a word."""
-        return self.verdict is Word.TOO_FEW
 
 
 @dataclass(frozen=True, slots=True)

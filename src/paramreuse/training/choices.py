@@ -1,15 +1,12 @@
-"""Optimiser and schedule of a training: the package's by name, or functions of the caller's."""
+"""The optimisers and schedules that settings may name, and the form of the caller's own."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
-
-if TYPE_CHECKING:
-    from paramreuse.training.settings import TrainingSettings
 
 MakeOptimiser: TypeAlias = Callable[[Iterable[nn.Parameter], float, float], Optimizer]
 """``(parameters, learning_rate, weight_decay) -> optimiser``."""
@@ -38,27 +35,3 @@ def _constant(optimiser: Optimizer, steps: int) -> LRScheduler:
 
 OPTIMISERS: Mapping[str, MakeOptimiser] = {"adamw": _adamw, "sgd": _sgd}
 SCHEDULES: Mapping[str, MakeSchedule] = {"one-cycle": _one_cycle, "constant": _constant}
-
-
-def optimiser_of(settings: "TrainingSettings", parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Make the optimiser that the settings name.
-
-    Args:
-        settings: How to train.
-        parameters: Those that are trained.
-    """
-    chosen = settings.optimiser
-    make = OPTIMISERS[chosen] if isinstance(chosen, str) else chosen
-    return make(parameters, settings.learning_rate, settings.weight_decay)
-
-
-def schedule_of(settings: "TrainingSettings", optimiser: Optimizer, steps: int) -> LRScheduler:
-    """Make the learning-rate schedule that the settings name.
-
-    Args:
-        settings: How to train.
-        optimiser: Whose learning rate changes.
-        steps: Optimiser steps of the whole training.
-    """
-    chosen = settings.schedule
-    return (SCHEDULES[chosen] if isinstance(chosen, str) else chosen)(optimiser, steps)

@@ -15,8 +15,13 @@ from torch import Tensor, nn
 from paramreuse.errors import CheckpointError, ModelError
 from paramreuse.extras import missing_extra
 from paramreuse.reuse.freezing import trainable_parameters
-from paramreuse.training.choices import optimiser_of, schedule_of
-from paramreuse.training.settings import EpochRow, Loss, TrainingSettings
+from paramreuse.training.settings import (
+    EpochRow,
+    Loss,
+    TrainingSettings,
+    optimiser_of,
+    schedule_of,
+)
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

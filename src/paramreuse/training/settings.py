@@ -1,12 +1,14 @@
 """How a training runs, and what comes out of it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from paramreuse.data.augmentation import Augment
 from paramreuse.errors import ParamReuseError
@@ -111,6 +113,30 @@ class TrainingSettings:
             raise ParamReuseError(
                 f"cannot train with {name}={getattr(self, name)!r}: expected {expected}"
             )
+
+
+def optimiser_of(settings: TrainingSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Make the optimiser that the settings name.
+
+    Args:
+        settings: How to train.
+        parameters: Those that are trained.
+    """
+    chosen = settings.optimiser
+    make = OPTIMISERS[chosen] if isinstance(chosen, str) else chosen
+    return make(parameters, settings.learning_rate, settings.weight_decay)
+
+
+def schedule_of(settings: TrainingSettings, optimiser: Optimizer, steps: int) -> LRScheduler:
+    """Make the learning-rate schedule that the settings name.
+
+    Args:
+        settings: How to train.
+        optimiser: Whose learning rate changes.
+        steps: Optimiser steps of the whole training.
+    """
+    chosen = settings.schedule
+    return (SCHEDULES[chosen] if isinstance(chosen, str) else chosen)(optimiser, steps)
 
 
 def recognisable(settings: TrainingSettings) -> dict[str, object]:

@@ -9,7 +9,8 @@ from paramreuse.papers.evidence import Arm, NotMeasuredError
 from paramreuse.papers.rules.condition import Condition, Variant
 from paramreuse.papers.rules.estimate import FEWEST_SUBJECTS
 from paramreuse.papers.rules.finding import Finding, Outcome
-from paramreuse.reuse.verdict import ROUNDING, Word
+from paramreuse.reuse.judgement import Word
+from paramreuse.reuse.verdict import ROUNDING
 from paramreuse.sites.swaps import RANDOM_CONTROLS, SOURCE, Swap
 from paramreuse.sweep.outcomes import MeanDrop, Sweep
 from paramreuse.sweep.stopping import Side

@@ -12,7 +12,7 @@ from paramreuse.papers.rules.arms import kernel_sweep_of, kernels_of
 from paramreuse.papers.rules.condition import Condition
 from paramreuse.papers.rules.counting import possible_words
 from paramreuse.papers.rules.finding import Finding, Outcome
-from paramreuse.reuse.verdict import Word
+from paramreuse.reuse.judgement import Word
 from paramreuse.sites.swaps import Swap
 
 BACKBONE_LAYERS = 20

@@ -10,7 +10,8 @@ from paramreuse.papers.evidence import Arm, Evidence
 from paramreuse.papers.model_words import letter_of, model_words
 from paramreuse.papers.rules.arms import mean_by_subject
 from paramreuse.papers.rules.estimate import estimate_mean
-from paramreuse.reuse.verdict import Judgement, Verdict, Word
+from paramreuse.reuse.judgement import Judgement, Word
+from paramreuse.reuse.verdict import Verdict
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.outcomes import MEAN, Sweep
