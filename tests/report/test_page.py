@@ -35,9 +35,9 @@ from samples.report import (
 
 
 def embedded(page: str) -> Any:
-    held = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert held is not None
-    return json.loads(held.group(1))
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    return json.loads(data.group(1))
 
 
 def small_study(**more: Any) -> ReportData:

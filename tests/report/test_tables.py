@@ -67,9 +67,9 @@ def test_the_curve_of_a_kind_holds_its_single_swaps_and_no_others() -> None:
 
     curve = sweep_curve(sweep, "RM")
 
-    held = sweep.frame().query("swap == 'RM 2' and replacement == 'source'")
+    rows = sweep.frame().query("swap == 'RM 2' and replacement == 'source'")
     assert curve["position"].drop_duplicates().tolist() == [1, 2]
-    assert curve.query("position == 2")["score"].tolist() == held["score"].tolist()
+    assert curve.query("position == 2")["score"].tolist() == rows["score"].tolist()
     assert set(curve["class"]) == {"background", "RV", "myocardium", "LV", "mean"}
 
 

@@ -92,35 +92,35 @@ def _can_be_chosen(start: Start) -> bool:
     return start.strategy not in CONTROLS and isfinite(start.score.mean)
 
 
-def _recommended(facts: Facts, found: Mapping[str, Any]) -> Answer:
+def _recommended(facts: Facts, recommendation: Mapping[str, Any]) -> Answer:
     starts = tuple(
         Start(
             str(row["candidate"]),
             str(row["source"]),
             Interval(_number(row["score"]), _number(row["low"]), _number(row["high"]), "80 %"),
         )
-        for row in found["candidates"]
+        for row in recommendation["candidates"]
     )
-    name, source = str(found["candidate"]), str(found["source"])
+    name, source = str(recommendation["candidate"]), str(recommendation["source"])
     same = [start for start in starts if start.key == (name, source)]
     chosen = same[0] if same else Start(name, source, Interval(nan))
     if source:
         headline = instruction(chosen)
-        over = [("over training from scratch", found["gain"])]
+        over = [("over training from scratch", recommendation["gain"])]
         if name != FULL:
-            over.append(("over loading everything", found["gain_over_full"]))
+            over.append(("over loading everything", recommendation["gain_over_full"]))
         gains = "; ".join(f"{_predicted(triple)} {words}" for words, triple in over)
         sentences = [f"Predicted gain in {facts.score} on new subjects: {gains}."]
     else:
-        headline, sentences = "Nothing to gain: train from scratch", [str(found["reason"])]
-    validated = _number(found.get("validation_score"))
+        headline, sentences = "Nothing to gain: train from scratch", [str(recommendation["reason"])]
+    validated = _number(recommendation.get("validation_score"))
     if isfinite(validated):
         sentences.append(
             f"The model it trained scores {_plain(validated)} on the validation subjects, which "
             "chose nothing"
             + (f": {facts.folder}/recommend/model.safetensors." if facts.folder else ".")
         )
-    order = [str(row["name"]) for row in found["sources"]]
+    order = [str(row["name"]) for row in recommendation["sources"]]
     return Answer(
         kind="recommended",
         headline=headline,
@@ -253,8 +253,8 @@ def _open(facts: Facts) -> Answer:
 
 def _ordered(facts: Facts, best_first: Sequence[str]) -> tuple[str, ...]:
     """Return the known sources by what their best start reached, the others after them."""
-    found = [name for name in dict.fromkeys(best_first) if name in facts.sources]
-    return (*found, *(name for name in facts.sources if name not in found))
+    known = [name for name in dict.fromkeys(best_first) if name in facts.sources]
+    return (*known, *(name for name in facts.sources if name not in known))
 
 
 def _of(start: Start) -> str:

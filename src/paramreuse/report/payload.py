@@ -116,9 +116,11 @@ def missing_parts(data: ReportData) -> list[dict[str, str]]:
     parts = []
     for name, text in _PARTS.items():
         if absent[name]:
-            held = [source for source in sources if not _has(source, name)]
-            some = len(held) < len(sources) and name not in data.missing
-            whose = f" (for {', '.join(source.name for source in held)})" if held and some else ""
+            lacking = [source for source in sources if not _has(source, name)]
+            some = len(lacking) < len(sources) and name not in data.missing
+            whose = (
+                f" (for {', '.join(source.name for source in lacking)})" if lacking and some else ""
+            )
             parts.append({"part": text + whose, "reason": data.missing.get(name, "")})
     return parts
 
@@ -195,7 +197,7 @@ def _source(source: SourceReport, site_index: Mapping[str, int]) -> dict[str, ob
         "accept": [str(word) for word in source.accept],
         "comparison": table(source.comparison),
         "batchnorm": table(source.batchnorm),
-        "histograms": {key: _histogram(held) for key, held in source.histograms.items()},
+        "histograms": {key: _histogram(histogram) for key, histogram in source.histograms.items()},
         "sweep": None if source.sweep is None else _sweep(source, source.sweep, site_index),
     }
 

@@ -15,7 +15,7 @@ CONTROLS = frozenset({"random-plan", "statistics"})
 CONFIDENCE = 0.95
 
 _FEWEST_SEEDS = 3
-"""Repetitions from which on an interval is taken over them: of two, Student's is of no use."""
+"""Fewest repetitions for an interval over them: Student's interval of two is useless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ def starts_of(trials: Sequence[Trial]) -> list[Start]:
     A start without any score comes last.
     """
     starts = [
-        Start(strategy, source, _averaged(held))
-        for (strategy, source), held in _grouped(trials).items()
+        Start(strategy, source, _averaged(repeated))
+        for (strategy, source), repeated in _grouped(trials).items()
     ]
     return sorted(starts, key=_last_without_score)
 
@@ -169,4 +169,4 @@ def _subject_means(trials: Sequence[Trial]) -> list[float]:
         for name, score in trial.by_subject.items():
             if isfinite(score):
                 scores.setdefault(name, []).append(score)
-    return [sum(held) / len(held) for held in scores.values()]
+    return [sum(values) / len(values) for values in scores.values()]

@@ -39,7 +39,7 @@ def swap_facts(source: SourceReport, sweep: Sweep, site_index: Mapping[str, int]
     by_class = _class_drops(sweep, source.confidence)
     facts: list[object] = []
     for swap in sweep.swaps:
-        held = [drops[swap.name, name] for name in sweep.replacements]
+        measured = [drops[swap.name, name] for name in sweep.replacements]
         facts.append(
             {
                 **_place(swap, site_index),
@@ -47,8 +47,8 @@ def swap_facts(source: SourceReport, sweep: Sweep, site_index: Mapping[str, int]
                 "identical": (swap.name, SOURCE) in sweep.identical,
                 "notFinite": [(swap.name, name) in sweep.not_finite for name in sweep.replacements],
                 "alike": [(swap.name, control) in sweep.alike for control in sweep.controls],
-                "judged": [[drop.mean, drop.low, drop.high] for drop in held],
-                "spread": [[drop.error, drop.skew, drop.subjects] for drop in held],
+                "judged": [[drop.mean, drop.low, drop.high] for drop in measured],
+                "spread": [[drop.error, drop.skew, drop.subjects] for drop in measured],
                 "classes": [by_class[swap.name, name] for name in sweep.replacements],
                 "subjects": _subject_drops(sweep, swap),
             }

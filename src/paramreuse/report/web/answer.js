@@ -38,18 +38,18 @@ function obstacle(source) {
 
 function writeAnswer() {
   const source = currentSource();
-  const found = source && source.sweep ? tally(source.sweep.kernels, state.tolerance) : null;
+  const counts = source && source.sweep ? tally(source.sweep.kernels, state.tolerance) : null;
   byId('headline').textContent = headline(source);
   const eyebrow = byId('eyebrow');
   eyebrow.textContent = source ? `Which tensors, and why: ${source.name}` : 'Which tensors, and why';
-  eyebrow.className = `eyebrow ${found ? { reusable: 'good', 'not reusable': 'bad', useless: 'bad' }[networkWord(source, state.tolerance)] || '' : ''}`;
-  if (source) byId('lede').replaceChildren(...lede(source, found).map((p) => (typeof p === 'string' ? h('p', null, p) : p)));
+  eyebrow.className = `eyebrow ${counts ? { reusable: 'good', 'not reusable': 'bad', useless: 'bad' }[networkWord(source, state.tolerance)] || '' : ''}`;
+  if (source) byId('lede').replaceChildren(...lede(source, counts).map((p) => (typeof p === 'string' ? h('p', null, p) : p)));
 }
 
-function lede(source, found) {
+function lede(source, counts) {
   if (!source.sweep) return [`What swapping in ${source.name} costs has not been measured; the distance between the two is below.`];
-  if (!found.total) return [`${count(source.sweep.swaps.length, 'swap')} of ${source.name} were measured, none of a single kernel.`];
-  const words = found.words;
+  if (!counts.total) return [`${count(source.sweep.swaps.length, 'swap')} of ${source.name} were measured, none of a single kernel.`];
+  const words = counts.words;
   const rest = [
     words.indifferent && `${words.indifferent} ${words.indifferent === 1 ? 'takes' : 'take'} anything, a control as well`,
     words['not reusable'] && `${words['not reusable']} cannot`,
@@ -58,21 +58,21 @@ function lede(source, found) {
   ].filter(Boolean);
   const same = words.identical ? ` (${words.identical} of them the same in both anyway)` : '';
   const wrong = expectedWrong(source.sweep.swaps, state.tolerance);
-  const among = Number.isNaN(found.share) ? ''
-    : ` Of those where the control fails that is ${percent(found.share)}${found.high > found.low ? ` (${percent(found.low)} to ${percent(found.high)})` : ''}.`;
+  const among = Number.isNaN(counts.share) ? ''
+    : ` Of those where the control fails that is ${percent(counts.share)}${counts.high > counts.low ? ` (${percent(counts.low)} to ${percent(counts.high)})` : ''}.`;
   return [
     obstacle(source) && h('p', { class: 'strong' }, obstacle(source)),
-    h('p', null, h('strong', null, `${found.loadable} of ${found.total} kernel layers`), ` of ${source.name} can be swapped in${same} and cost ${allowed(state.tolerance)}`,
+    h('p', null, h('strong', null, `${counts.loadable} of ${counts.total} kernel layers`), ` of ${source.name} can be swapped in${same} and cost ${allowed(state.tolerance)}`,
       rest.length ? `; ${rest.join(', ')}.` : '.',
-      among, couldTip(found) && ' The undecided ones could still change the answer.',
+      among, couldTip(counts) && ' The undecided ones could still change the answer.',
       wrong.decided > 0 && source.sweep.subjects.length > 0 && ` Of all ${wrong.decided} words about ${wrong.wrong.toFixed(1)} may be wrong.`),
-    h('p', { class: 'aside' }, `By the papers’ rule, which looks at the point estimate and at no control, ${found.papers} of ${found.total} pass. `
+    h('p', { class: 'aside' }, `By the papers’ rule, which looks at the point estimate and at no control, ${counts.papers} of ${counts.total} pass. `
       + `A network is called reusable when at least ${percent(DATA.share)} of its kernel layers are where the control fails.`),
   ].filter(Boolean);
 }
 
-function couldTip(found) {
-  return !(found.share >= DATA.share) && found.high >= DATA.share;
+function couldTip(counts) {
+  return !(counts.share >= DATA.share) && counts.high >= DATA.share;
 }
 
 /* The sources, each with its share: also the switch between them */
@@ -100,14 +100,14 @@ function buildSources() {
 function writeSources() {
   DATA.sources.forEach((source, index) => {
     const row = sourceRows[index];
-    const found = source.sweep ? tally(source.sweep.kernels, state.tolerance) : null;
+    const counts = source.sweep ? tally(source.sweep.kernels, state.tolerance) : null;
     row.setAttribute('aria-checked', String(index === state.source));
     row.setAttribute('tabindex', index === state.source ? 0 : -1);
-    const parts = found ? VERDICTS.filter((word) => found.words[word]).map((word) => h('i', { class: `fill-${slug(word)}`, vars: { 'flex-grow': found.words[word] } })) : [];
+    const parts = counts ? VERDICTS.filter((word) => counts.words[word]).map((word) => h('i', { class: `fill-${slug(word)}`, vars: { 'flex-grow': counts.words[word] } })) : [];
     row.replaceChildren(
       h('span', null, h('b', null, source.name), h('small', null, source.lineage ? `start: ${source.lineage}` : 'start not compared')),
       h('span', { class: 'stack', 'aria-hidden': 'true' }, parts),
-      h('span', { class: 'count' }, found && found.total ? `${found.loadable} of ${found.total}` : 'not swept'));
+      h('span', { class: 'count' }, counts && counts.total ? `${counts.loadable} of ${counts.total}` : 'not swept'));
   });
 }
 
@@ -138,9 +138,9 @@ function nextCard(source) {
   const loads = (swap) => planLoads(source, swap);
   const list = h('dl', { class: 'ranges' });
   for (const kind of KINDS) {
-    const held = counted.filter((swap) => swap.kind === kind);
-    const numbers = held.filter(loads).map((swap) => swap.layer);
-    if (held.length) list.append(h('dt', null, kind), h('dd', null, numbers.length === held.length ? `all ${held.length}` : numbers.length ? trimmed(ranges(numbers)) : 'none'));
+    const ofKind = counted.filter((swap) => swap.kind === kind);
+    const numbers = ofKind.filter(loads).map((swap) => swap.layer);
+    if (ofKind.length) list.append(h('dt', null, kind), h('dd', null, numbers.length === ofKind.length ? `all ${ofKind.length}` : numbers.length ? trimmed(ranges(numbers)) : 'none'));
   }
   const command = source.planCommand.replaceAll('{tolerance}', String(state.tolerance));
   const moved = source.plan && state.tolerance !== source.tolerance;
@@ -196,11 +196,11 @@ function sureCard(source) {
   const { sweep } = source;
   const judged = sweep.kernels.length ? sweep.kernels : sweep.swaps;
   const noun = sweep.kernels.length ? 'kernel' : 'swap';
-  const found = tally(judged, state.tolerance);
-  const settled = found.total - found.words.undecided - found.words['too few subjects'];
+  const counts = tally(judged, state.tolerance);
+  const settled = counts.total - counts.words.undecided - counts.words['too few subjects'];
   const people = sweep.subjects.length;
   return card('How sure',
-    h('p', { class: 'strong' }, `${settled} of ${count(found.total, noun)} settled`),
+    h('p', { class: 'strong' }, `${settled} of ${count(counts.total, noun)} settled`),
     h('p', null, people > 1 ? `Every drop has a ${fmt(source.confidence * 100)} % interval over ${people} subjects, paired by subject and corrected for skewness. `
       + 'A swap passes when the whole interval is within the tolerance.'
       : people === 1 ? 'There is one subject only, so no interval and nothing can be settled.'
@@ -213,10 +213,10 @@ function sureCard(source) {
 function surerCard(source) {
   const { sweep } = source;
   const judged = sweep.kernels.length ? sweep.kernels : sweep.swaps;
-  const found = tally(judged, state.tolerance);
+  const counts = tally(judged, state.tolerance);
   const needed = subjectsNeeded(source, judged, state.tolerance);
   const tips = [];
-  const unsettled = found.words.undecided + found.words['too few subjects'];
+  const unsettled = counts.words.undecided + counts.words['too few subjects'];
   if (unsettled && sweep.subjects.length > 1) {
     tips.push(`More subjects: ${count(unsettled, 'kernel').replace('kernel', sweep.kernels.length ? 'kernel' : 'swap')} cannot yet be separated from the tolerance.`
       + (needed > sweep.subjects.length && needed < 1e5 ? ` About ${fmt(Number(needed.toPrecision(2)))} subjects would settle half of them.` : ''));

@@ -7,9 +7,9 @@ function ticks(low, high, wanted) {
   const raw = span / Math.max(1, wanted);
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((m) => m >= raw * 0.999);
-  const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) found.push(i * step);
-  return found;
+  const places = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) places.push(i * step);
+  return places;
 }
 
 function extent(values, include) {
@@ -45,14 +45,14 @@ function legend(series) {
  *   lines: [{at, text}], marker: x, onpick: (x) => ..., height, name: (x) => text }
  */
 function chart(title, make, options) {
-  const held = { ...options };
+  const settings = { ...options };
   const place = h('div', { class: 'plot' });
   const figure = h('figure', null,
     h('figcaption', null, h('b', null, title), exportButtons(title, () => place.querySelector('svg'), () => {
       const spec = make();
       const rows = spec.series.flatMap((one) => one.points.map((p) => [one.name, ...p.slice(0, 4).map(num)]));
       return [['series', spec.x.label, spec.y.label, 'low', 'high'], rows];
-    })), held.legend && legend(make().series), place);
+    })), settings.legend && legend(make().series), place);
   let drawn = 0;
   figure.redraw = (force) => {
     const width = Math.floor(place.clientWidth);

@@ -15,7 +15,7 @@ function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
-    else if (name === 'vars') for (const [key, held] of Object.entries(value)) node.style.setProperty(key, held);
+    else if (name === 'vars') for (const [key, amount] of Object.entries(value)) node.style.setProperty(key, amount);
     else node.setAttribute(name, value === true ? '' : value);
   }
   for (const child of children.flat(Infinity)) {
@@ -56,12 +56,12 @@ function fmtScore(value) {
 }
 
 function scoreScale() {
-  if (scoreScale.held === undefined) {
+  if (scoreScale.largest === undefined) {
     const levels = DATA.sources.flatMap((source) => (source.sweep ? [...source.sweep.baseline, ...source.sweep.swaps.map((swap) => swap.judged[0][0])] : []));
     const all = [...levels, ...Object.values(DATA.baseline), ...DATA.transferSummary.map((row) => row.mean)].map((x) => Math.abs(num(x)));
-    scoreScale.held = Math.max(...extent(all.filter(Number.isFinite)));
+    scoreScale.largest = Math.max(...extent(all.filter(Number.isFinite)));
   }
-  return scoreScale.held;
+  return scoreScale.largest;
 }
 
 function interval(low, high) {

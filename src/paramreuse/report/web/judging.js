@@ -27,11 +27,11 @@ function prepare(source) {
 }
 
 /* On which side of the tolerance a mean drop lies, as far as its interval tells. */
-function sideOf(held, tolerance) {
+function sideOf(drop, tolerance) {
   const limit = tolerance + DATA.rounding;
-  if (held.tooFew) return 'open';
-  if (held.low > limit) return 'above';
-  return held.high <= limit ? 'below' : 'open';
+  if (drop.tooFew) return 'open';
+  if (drop.low > limit) return 'above';
+  return drop.high <= limit ? 'below' : 'open';
 }
 
 function controlSide(swap, tolerance) {
@@ -70,7 +70,7 @@ function controlDrop(swap) {
 function shareOf(kernels, tolerance) {
   let reusable = 0;
   let failing = 0;
-  let [gained, lost, held] = [0, 0, 0];
+  let [gained, lost, unsure] = [0, 0, 0];
   for (const swap of kernels) {
     const word = judgeSwap(swap, tolerance);
     const side = swap.notFinite[0] ? 'above' : sideOf(swap.lent, tolerance);
@@ -80,12 +80,12 @@ function shareOf(kernels, tolerance) {
       failing += 1;
       if (side === 'open') gained += 1; else if (side === 'above') lost += 1;
     } else if (control === 'open') {
-      if (side !== 'below') held += 1;
+      if (side !== 'below') unsure += 1;
       if (side !== 'above') gained += 1;
     }
   }
   const part = (some, others) => (some ? some / (some + others) : kernels.length ? 0 : NaN);
-  return { share: part(reusable, failing), low: part(reusable, failing + held), high: part(reusable + gained, lost) };
+  return { share: part(reusable, failing), low: part(reusable, failing + unsure), high: part(reusable + gained, lost) };
 }
 
 function tally(swaps, tolerance) {
@@ -147,15 +147,15 @@ function studentTail(quantile, freedom) {
 }
 
 /* The chance that a mean lies on the other side of the tolerance than it seems to: Means.doubt. */
-function doubtOf(held, tolerance) {
+function doubtOf(drop, tolerance) {
   const bound = tolerance + DATA.rounding;
-  const above = held.mean > bound;
-  const steps = held.error === 0 ? Infinity : Math.abs(bound - held.mean) / held.error;
-  const skew = above ? -held.skew : held.skew;
+  const above = drop.mean > bound;
+  const steps = drop.error === 0 ? Infinity : Math.abs(bound - drop.mean) / drop.error;
+  const skew = above ? -drop.skew : drop.skew;
   const curved = Math.abs(skew) < 1e-9 ? 1e-9 : skew;
   const straightened = -Math.expm1(-curved * steps) / curved - curved / 4;
   const most = above ? DATA.mostReach[0] : DATA.mostReach[1];
-  return studentTail(Math.max(Math.min(steps, straightened), steps / most), Math.max(held.subjects - 1, 1));
+  return studentTail(Math.max(Math.min(steps, straightened), steps / most), Math.max(drop.subjects - 1, 1));
 }
 
 /* How many words are expected to be wrong, of how many that decide something. */
@@ -173,8 +173,8 @@ function expectedWrong(swaps, tolerance) {
   return { wrong, decided };
 }
 
-/* Steps of the share of reusable kernels over the tolerance: [tolerance, share] from which on it
-   holds. A kernel can be gained (its source passes) and lost again (its control passes too). */
+/* Steps of the share of reusable kernels over the tolerance: [tolerance, share], the share
+   from that tolerance on. A kernel can be gained (its source passes) and lost again (its control passes too). */
 function shareSteps(kernels, most, shareAt, ends) {
   const at = [...new Set([0, ...kernels.flatMap(ends)])].filter((x) => x >= 0 && x <= most);
   at.sort((a, b) => a - b);
@@ -190,7 +190,7 @@ function shareSteps(kernels, most, shareAt, ends) {
 function ourSteps(source, most) {
   const { kernels } = source.sweep;
   return shareSteps(kernels, most, (tolerance) => shareOf(kernels, tolerance).share,
-    (swap) => [swap.lent, ...swap.controls].flatMap((held) => [held.low, held.high]));
+    (swap) => [swap.lent, ...swap.controls].flatMap((drop) => [drop.low, drop.high]));
 }
 
 function paperSteps(source, most) {
@@ -206,10 +206,10 @@ function subjectsNeeded(source, swaps, tolerance) {
   const needed = swaps
     .filter((swap) => ['undecided', 'too few subjects'].includes(judgeSwap(swap, tolerance)))
     .map((swap) => Math.max(DATA.fewestSubjects, ...[swap.lent, ...swap.telling]
-      .filter((held) => !(held.low > limit || held.high <= limit))
-      .map((held) => {
-        const reach = held.mean > limit ? held.mean - held.low : held.high - held.mean;
-        return held.subjects * (reach / Math.abs(held.mean - limit)) ** 2;
+      .filter((drop) => !(drop.low > limit || drop.high <= limit))
+      .map((drop) => {
+        const reach = drop.mean > limit ? drop.mean - drop.low : drop.high - drop.mean;
+        return drop.subjects * (reach / Math.abs(drop.mean - limit)) ** 2;
       })))
     .filter(Number.isFinite)
     .sort((a, b) => a - b);

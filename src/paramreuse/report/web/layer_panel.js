@@ -134,17 +134,17 @@ function subjectChart(swap) {
 }
 
 function histogramChart(key) {
-  const held = currentSource().histograms[key];
-  if (!held) return null;
+  const histogram = currentSource().histograms[key];
+  if (!histogram) return null;
   return h('div', { class: 'box' }, chart(`${key}: values`, () => {
-    const line = (values) => [...values.map((y, i) => [num(held.edges[i]), num(y)]), [num(held.edges[held.edges.length - 1]), num(values[values.length - 1])]];
+    const line = (values) => [...values.map((y, i) => [num(histogram.edges[i]), num(y)]), [num(histogram.edges[histogram.edges.length - 1]), num(values[values.length - 1])]];
     const series = [
-      { name: 'target', colour: '#8a8f98', step: true, points: line(held.target) },
-      { name: 'source', colour: DATA.colours[0], step: true, points: line(held.source) },
+      { name: 'target', colour: '#8a8f98', step: true, points: line(histogram.target) },
+      { name: 'source', colour: DATA.colours[0], step: true, points: line(histogram.source) },
     ];
     const [, high] = extent(yValues(series), [0]);
     return {
-      x: { label: 'value', min: num(held.edges[0]), max: num(held.edges[held.edges.length - 1]) },
+      x: { label: 'value', min: num(histogram.edges[0]), max: num(histogram.edges[histogram.edges.length - 1]) },
       y: { label: 'share of the values', min: 0, max: high }, series, height: 180,
     };
   }, { legend: true }));

@@ -186,14 +186,14 @@ function drawCell(g, point, { index, column, row, share, twins }) {
 
 /* Only what changed is touched: this runs at every move of the slider. */
 function paintMap() {
-  for (const [index, held] of mapView.cells) {
+  for (const [index, mark] of mapView.cells) {
     const word = verdictOf(index);
-    if (word !== held.word) {
-      held.word = word;
-      held.cell.setAttribute('class', `cell v-${slug(word)}`);
-      held.glyph.setAttribute('d', GLYPHS[word]);
+    if (word !== mark.word) {
+      mark.word = word;
+      mark.cell.setAttribute('class', `cell v-${slug(word)}`);
+      mark.glyph.setAttribute('d', GLYPHS[word]);
     }
-    held.cell.setAttribute('aria-label', `${DATA.sites[index].name}: ${word === 'none' ? 'not swept' : word}`);
+    mark.cell.setAttribute('aria-label', `${DATA.sites[index].name}: ${word === 'none' ? 'not swept' : word}`);
   }
 }
 
@@ -223,7 +223,7 @@ function moveFocus(from, key) {
   const upright = mapGeometry(mapView.width).upright;
   const turned = { ArrowRight: 'ArrowDown', ArrowLeft: 'ArrowUp', ArrowDown: 'ArrowRight', ArrowUp: 'ArrowLeft' };
   const step = upright ? turned[key] || key : key;
-  const row = mapView.grid.findIndex((held) => [...held.values()].includes(from));
+  const row = mapView.grid.findIndex((line) => [...line.values()].includes(from));
   const column = [...mapView.grid[row]].find(([, index]) => index === from)[0];
   const columns = [...mapView.grid[row].keys()].sort((a, b) => a - b);
   const pick = {
@@ -231,8 +231,8 @@ function moveFocus(from, key) {
     ArrowLeft: () => mapView.grid[row].get(columns.filter((c) => c < column).pop()),
     Home: () => mapView.grid[row].get(columns[0]),
     End: () => mapView.grid[row].get(columns[columns.length - 1]),
-    ArrowDown: () => mapView.grid.slice(row + 1).map((held) => held.get(column)).find((index) => index !== undefined),
-    ArrowUp: () => mapView.grid.slice(0, row).reverse().map((held) => held.get(column)).find((index) => index !== undefined),
+    ArrowDown: () => mapView.grid.slice(row + 1).map((line) => line.get(column)).find((index) => index !== undefined),
+    ArrowUp: () => mapView.grid.slice(0, row).reverse().map((line) => line.get(column)).find((index) => index !== undefined),
   }[step];
   return pick && pick();
 }

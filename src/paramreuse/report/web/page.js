@@ -37,8 +37,8 @@ function refresh(everything) {
 function writeBar() {
   const { sweep } = currentSource() || {};
   if (!sweep) return;
-  const found = tally(sweep.swaps.filter((swap) => swap.set === 'single'), state.tolerance);
-  byId('counts').textContent = VERDICTS.filter((word) => found.words[word]).map((word) => `${found.words[word]} ${word}`).join(' · ');
+  const counts = tally(sweep.swaps.filter((swap) => swap.set === 'single'), state.tolerance);
+  byId('counts').textContent = VERDICTS.filter((word) => counts.words[word]).map((word) => `${counts.words[word]} ${word}`).join(' · ');
 }
 
 /* The slider's end: far enough to see most kernels of the closest source pass, in round steps. */
@@ -120,7 +120,7 @@ function start() {
   });
   addEventListener('scroll', hideTip, { passive: true });
   addEventListener('keydown', (event) => { if (event.key === 'Escape') closePanel(); });
-  addEventListener('beforeprint', () => { for (const held of document.querySelectorAll('.missing, .card details, .fact')) held.open = true; });
+  addEventListener('beforeprint', () => { for (const shut of document.querySelectorAll('.missing, .card details, .fact')) shut.open = true; });
   document.documentElement.dataset.ready = 'yes';
 }
 

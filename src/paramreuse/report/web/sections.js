@@ -237,9 +237,9 @@ const MEASURES = [
 ];
 
 function buildBatchNorm() {
-  const held = DATA.sources.filter((source) => source.batchnorm.rows.length);
+  const withNorms = DATA.sources.filter((source) => source.batchnorm.rows.length);
   const figures = MEASURES.map(([name, title, neutral]) => h('div', { class: 'box' }, chart(title, () => {
-    const series = held.map((source) => {
+    const series = withNorms.map((source) => {
       const layers = column(source.batchnorm, 'layer');
       return { name: source.name, colour: sourceColour(DATA.sources.indexOf(source)), points: column(source.batchnorm, name).map((y, i) => [layers[i], num(y)]) };
     });
@@ -251,6 +251,6 @@ function buildBatchNorm() {
     };
   }, {})));
   section('batchnorm', 'What the source does to normalisation', 'BatchNorm', 'The shift or scale that each of the source’s BatchNorm tensors would cause, averaged over channels.',
-    legend(held.map((source) => ({ name: source.name, colour: sourceColour(DATA.sources.indexOf(source)) }))), h('div', { class: 'panels wide' }, figures),
-    ...held.map((source) => lazyTable(`BatchNorm of ${source.name}`, () => plainTable(`BatchNorm of ${source.name}`, source.batchnorm))));
+    legend(withNorms.map((source) => ({ name: source.name, colour: sourceColour(DATA.sources.indexOf(source)) }))), h('div', { class: 'panels wide' }, figures),
+    ...withNorms.map((source) => lazyTable(`BatchNorm of ${source.name}`, () => plainTable(`BatchNorm of ${source.name}`, source.batchnorm))));
 }

@@ -14,13 +14,13 @@ function compareCells(a, b) {
  * The table's update() shows new rows and keeps the order that the reader chose.
  */
 function sortable(title, columns, makeRows, first = FIRST_ROWS) {
-  const held = { by: null, down: false, all: false };
+  const view = { by: null, down: false, all: false };
   const body = h('tbody', null);
   const more = h('div', { class: 'note' });
   const heads = columns.map((column, index) => h('th', { scope: 'col', class: column.number ? 'number' : null },
     h('button', { type: 'button', onclick: () => {
-      held.down = held.by === index && !held.down;
-      held.by = index;
+      view.down = view.by === index && !view.down;
+      view.by = index;
       update();
     } }, column.label)));
   const node = h('div', null,
@@ -32,26 +32,26 @@ function sortable(title, columns, makeRows, first = FIRST_ROWS) {
 
   function sorted() {
     const rows = [...makeRows()];
-    if (held.by === null) return rows;
-    const { value } = columns[held.by];
+    if (view.by === null) return rows;
+    const { value } = columns[view.by];
     const empty = (row) => value(row) === null || (typeof value(row) === 'number' && Number.isNaN(value(row)));
-    rows.sort((a, b) => compareCells(value(a), value(b)) * (held.down && !empty(a) && !empty(b) ? -1 : 1));
+    rows.sort((a, b) => compareCells(value(a), value(b)) * (view.down && !empty(a) && !empty(b) ? -1 : 1));
     return rows;
   }
 
   function update() {
     const rows = sorted();
-    const shown = held.all ? rows : rows.slice(0, first);
+    const shown = view.all ? rows : rows.slice(0, first);
     body.replaceChildren(...shown.map((row) => h('tr', null, columns.map((column) => h('td', { class: column.number ? 'number' : null },
       column.show ? column.show(row) : text(column.value(row), column.number))))));
     heads.forEach((head, index) => {
-      if (index === held.by) head.setAttribute('aria-sort', held.down ? 'descending' : 'ascending');
+      if (index === view.by) head.setAttribute('aria-sort', view.down ? 'descending' : 'ascending');
       else head.removeAttribute('aria-sort');
     });
     more.replaceChildren();
     if (shown.length < rows.length) {
       more.append(`The first ${shown.length} of ${rows.length} rows. `, h('button', { type: 'button', class: 'more', onclick: () => {
-        held.all = true;
+        view.all = true;
         update();
       } }, 'Show all'));
     }
