@@ -117,8 +117,8 @@ def run(
 
     asked = read_study_or_arms(study, roots=parse_roots(data or []), profile=profile)
     how = Running(until, device, Terminal(quiet=quiet), logger)
-    found = run_asked(asked, out or Path("runs") / asked.folder_name, only=arm or (), how=how)
-    (show_json if as_json else show_outcome)(found)
+    ended = run_asked(asked, out or Path("runs") / asked.folder_name, only=arm or (), how=how)
+    (show_json if as_json else show_outcome)(ended)
 
 
 @app.command()
@@ -166,13 +166,13 @@ def compare(
     from paramreuse.cli.showing import show_comparisons
 
     aligned = (align, shape) if align else None
-    found = compare_files(target, sources, exclude=exclude or [], csv=csv, align=aligned)
+    comparisons = compare_files(target, sources, exclude=exclude or [], csv=csv, align=aligned)
     if align and align in UNTOLD and not quiet:
         remark(UNTOLD[align])
     if as_json:
-        show_json(found.to_dict())
+        show_json(comparisons.to_dict())
     else:
-        show_comparisons(found, quiet=quiet)
+        show_comparisons(comparisons, quiet=quiet)
 
 
 @app.command()

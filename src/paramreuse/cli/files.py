@@ -78,8 +78,8 @@ class FileComparisons:
         return {
             "target": self.target,
             "sources": [
-                found.to_dict() | {"batchnorm": norms} | self._aligned(found.source)
-                for found, norms in pairs
+                comparison.to_dict() | {"batchnorm": norms} | self._aligned(comparison.source)
+                for comparison, norms in pairs
             ],
         }
 
@@ -128,7 +128,7 @@ def compare_files(
 def _write_distances(path: Path, comparisons: Sequence[Comparison]) -> None:
     import pandas as pd
 
-    frames = [found.frame().assign(source=found.source) for found in comparisons]
+    frames = [comparison.frame().assign(source=comparison.source) for comparison in comparisons]
     try:
         require_own_kind(path, lambda start: start.startswith(b"layer,path,"), "such a table")
         write_text(path, csv_text(pd.concat(frames, ignore_index=True)))

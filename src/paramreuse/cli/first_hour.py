@@ -80,5 +80,5 @@ def check(
 
     roots, talk = parse_roots(data or []), Terminal(quiet=quiet)
     checked = read_one(study, roots=roots, profile=profile, arm=arm)
-    found = forecast_study(checked, device=device, talk=talk).to_dict()
-    (show_json if as_json else show_forecast)(found)
+    forecast = forecast_study(checked, device=device, talk=talk).to_dict()
+    (show_json if as_json else show_forecast)(forecast)

@@ -43,10 +43,10 @@ def recommend(
     checked = read_study(study, roots=parse_roots(data or []), profile=profile)
     folder = out or Path("runs") / checked.name
     order = RecommendationOrder(subjects, budget, steps, seed)
-    found, validated = recommend_in_study(
+    recommendation, validated = recommend_in_study(
         checked, folder, order, device=device, talk=Terminal(quiet=quiet)
     )
     if as_json:
-        show_json(found.as_json())
+        show_json(recommendation.as_json())
     else:
-        show_recommendation(found, validated, folder)
+        show_recommendation(recommendation, validated, folder)

@@ -8,7 +8,7 @@ from paramreuse.cli.console import remark, result, show_table
 _MINUTE, _HOUR = 60, 3600
 
 
-def show_forecast(found: Mapping[str, Any]) -> None:
+def show_forecast(forecast: Mapping[str, Any]) -> None:
     """Print time, memory and disk of each stage, and their sums."""
     rows = [
         {
@@ -18,16 +18,17 @@ def show_forecast(found: Mapping[str, Any]) -> None:
             "disk": f"{stage['disk_mb']:.0f} MB",
             "for": stage["basis"],
         }
-        for stage in found["stages"]
+        for stage in forecast["stages"]
     ]
     show_table(rows, title="What the study will take")
-    device = found["device_memory_gb"]
+    device = forecast["device_memory_gb"]
     on_device = f", {device:.1f} GB of it on the graphics processor" if device else ""
     result(
-        f"about {_duration(found['seconds'])}, {found['memory_gb']:.1f} GB of memory{on_device}, "
-        f"{found['disk_mb']:.0f} MB on disk and {found['passing_disk_mb']:.0f} MB more in passing"
+        f"about {_duration(forecast['seconds'])}, {forecast['memory_gb']:.1f} GB of memory"
+        f"{on_device}, {forecast['disk_mb']:.0f} MB on disk and "
+        f"{forecast['passing_disk_mb']:.0f} MB more in passing"
     )
-    for note in found["notes"]:
+    for note in forecast["notes"]:
         remark(note)
 
 

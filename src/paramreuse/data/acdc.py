@@ -114,7 +114,7 @@ def _patients(
 
 def _frames_of(patient: Path, frames: Sequence[str], labels_needed: bool) -> list[_Frame]:
     numbers = _read_info(patient)
-    found = []
+    listed = []
     for frame in frames:
         if frame not in numbers:
             raise DataError(
@@ -133,8 +133,8 @@ def _frames_of(patient: Path, frames: Sequence[str], labels_needed: bool) -> lis
                 f"cannot read {patient.name}: no {name}_gt.nii.gz in {patient}, but every training "
                 f"patient needs labels; copy the patient again, or take it out of the folder"
             )
-        found.append(_Frame(name.replace("_", " "), image, labels))
-    return found
+        listed.append(_Frame(name.replace("_", " "), image, labels))
+    return listed
 
 
 def _volume(stem: Path) -> Path | None:

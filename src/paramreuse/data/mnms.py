@@ -103,7 +103,9 @@ def read_mnms(
         for fold, paths in places.items()
         if paths
     }
-    everyone = merged_folds({_FOLDS[fold][-1]: found for fold, found in folds.items()}, "M&Ms")
+    everyone = merged_folds(
+        {_FOLDS[fold][-1]: patients for fold, patients in folds.items()}, "M&Ms"
+    )
     if not everyone:
         raise DataError(
             f"cannot read M&Ms from {folder}: it holds no patient; expected folders like A0S9V9 "

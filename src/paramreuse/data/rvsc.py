@@ -75,7 +75,7 @@ def read_rvsc(root: str | PathLike[str]) -> ImageSet:
     folds = {
         fold: _patients(folder / name) for fold, name in _FOLDS.items() if (folder / name).is_dir()
     }
-    named = {_FOLDS[fold]: found for fold, found in folds.items()}
+    named = {_FOLDS[fold]: members for fold, members in folds.items()}
     patients = merged_folds(named, "RVSC") if folds else _patients(folder)
     return ImageSet(
         classes=CLASSES,

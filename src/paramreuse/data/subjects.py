@@ -140,7 +140,7 @@ def merged_folds(folds: Mapping[str, Mapping[str, _Found]], name: str) -> dict[s
                     f"cannot read {name}: {subject} is in {homes[subject]} and in {fold}, so it "
                     f"would be trained on and validated on; keep it in one of them"
                 )
-    return {subject: found for subjects in folds.values() for subject, found in subjects.items()}
+    return {subject: what for subjects in folds.values() for subject, what in subjects.items()}
 
 
 def is_whole(text: str) -> bool:

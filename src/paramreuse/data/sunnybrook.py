@@ -177,12 +177,12 @@ def _frames_of(subject: str, images: Path, contours: Path) -> list[_Frame]:
         match = _CONTOUR_NAME.fullmatch(path.name)
         if match:  # p1 and p2 are papillary muscles
             drawn.setdefault(int(match[1]), {})[match[2]] = path
-    found = _numbered_images(images)
+    numbered = _numbered_images(images)
     frames = []
     for number, kinds in sorted(drawn.items()):
         if "i" not in kinds:
             continue
-        candidates = found.get(number, [])
+        candidates = numbered.get(number, [])
         if len(candidates) != 1:
             raise DataError(
                 f"cannot read {subject}: {kinds['i']} belongs to image {number}, of which there "
@@ -199,13 +199,13 @@ def _frames_of(subject: str, images: Path, contours: Path) -> list[_Frame]:
 def _numbered_images(folder: Path) -> dict[int, list[Path]]:
     """Return images by number, of short-axis cine series where a patient has several series."""
     series = sorted(path for path in folder.glob("CINESAX*") if path.is_dir())
-    found: dict[int, list[Path]] = {}
+    numbered: dict[int, list[Path]] = {}
     for place in series or [folder]:
         for path in sorted(place.iterdir()):
             match = _IMAGE_NUMBER.fullmatch(path.name)
             if match and path.is_file():
-                found.setdefault(int(match[1]), []).append(path)
-    return found
+                numbered.setdefault(int(match[1]), []).append(path)
+    return numbered
 
 
 def _read_patient(

@@ -119,7 +119,7 @@ def _without_caches(model: nn.Module, sample: Tensor) -> nn.Module:
     refilled = _refilled(model, places, sample, outputs)
     if refilled is None:
         alone = (_refilled(model, [place], sample, outputs) for place in places)
-        refilled = [place for found in alone if found for place in found]
+        refilled = [place for attributes in alone if attributes for place in attributes]
     return _emptied(model, refilled, shared=own_tensors(model).values())
 
 
@@ -142,8 +142,8 @@ def _refilled(
             return None
     except (*RUN_ERRORS, NotImplementedError):
         return None
-    held = set(_tensor_attributes(twin))
-    return [place for place in places if place in held]
+    present = set(_tensor_attributes(twin))
+    return [place for place in places if place in present]
 
 
 def _emptied(
@@ -174,7 +174,7 @@ def _examined(model: nn.Module, sample: Tensor) -> Examined:
 
     _refuse_noise(model, again, sample, outputs, _REPEATS if draws else 1)
     has_history = bool(changed) and _has_history(model, twin, sample, outputs)
-    found = Examined(
+    examined = Examined(
         # A tensor that moves without consequence must not move on the caller's network either.
         model=private_copy(model) if moves_tensors else model,
         has_history=has_history,
@@ -183,7 +183,7 @@ def _examined(model: nn.Module, sample: Tensor) -> Examined:
         sample=sample,
         mixes_samples=_mixes_samples(again, sample, outputs),
     )
-    return replace(found, notes=tuple(_notes(found, changed)))
+    return replace(examined, notes=tuple(_notes(examined, changed)))
 
 
 def _state_of(model: nn.Module) -> dict[tuple[str, str], object]:
@@ -274,16 +274,16 @@ def _mixes_samples(again: Callable[[Tensor], Tensor], sample: Tensor, outputs: T
         return False
 
 
-def _notes(found: Examined, changed: list[tuple[str, str]]) -> Iterator[str]:
-    if found.has_history:
+def _notes(examined: Examined, changed: list[tuple[str, str]]) -> Iterator[str]:
+    if examined.has_history:
         where = sorted({path or "the network itself" for path, _ in changed})
         yield (
             "a forward pass of the target changes what later ones give "
             f"(kept by {_listed(where)}): every pass was run on a fresh copy of the target"
         )
-    if found.writes_inputs:
+    if examined.writes_inputs:
         yield "the target overwrites its input: every pass was given a copy of the batch"
-    if found.mixes_samples:
+    if examined.mixes_samples:
         yield (
             "what the target gives for a sample depends on the others of its batch: every pass "
             "took whole batches, and scores hold for batches put together like these"

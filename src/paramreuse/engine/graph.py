@@ -40,10 +40,10 @@ class Call:
     keys: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        found = list(_leaves((self.args, dict(self.kwargs))))
-        inputs = dict.fromkeys(leaf.node for leaf in found if isinstance(leaf, Ref))
+        leaves = list(_leaves((self.args, dict(self.kwargs))))
+        inputs = dict.fromkeys(leaf.node for leaf in leaves if isinstance(leaf, Ref))
         object.__setattr__(self, "inputs", tuple(inputs))
-        keys = frozenset(leaf.name for leaf in found if isinstance(leaf, Key))
+        keys = frozenset(leaf.name for leaf in leaves if isinstance(leaf, Key))
         object.__setattr__(self, "keys", keys)
 
     def run(self, values: Mapping[int, Any], tensors: Mapping[str, Tensor]) -> Any:

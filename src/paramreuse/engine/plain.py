@@ -186,16 +186,16 @@ def checked_output(output: object) -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
-    found = f"a {type(output).__name__}"
+    what = f"a {type(output).__name__}"
     access = "[0]"
     if isinstance(output, Mapping):
         keys = [str(key) for key in output]
-        found += f" with the keys {keys[:10]}"
+        what += f" with the keys {keys[:10]}"
         access = f"[{keys[0]!r}]" if keys else "[...]"
     elif isinstance(output, tuple | list):
-        found += f" of {len(output)}"
+        what += f" of {len(output)}"
     raise ModelError(
-        f"the model returns {found}; expected a tensor. Wrap it: a module whose "
+        f"the model returns {what}; expected a tensor. Wrap it: a module whose "
         f"forward(self, x) returns self.model(x){access}"
     )
 

@@ -16,14 +16,14 @@ def float32_arithmetic() -> Iterator[None]:
     Unless told otherwise, PyTorch lets cuDNN round the factors of a convolution to 10 bits (TF32),
     which moves outputs by more than many a swap does. The caller's settings are given back.
     """
-    switches = [(switch, switch.held()) for switch in _precision_switches()]
+    switches = [(switch, switch.value()) for switch in _precision_switches()]
     try:
         for switch, _ in switches:
             switch.write(switch.exact)
         yield
     finally:
-        for switch, held in switches:
-            switch.restore(held)
+        for switch, before in switches:
+            switch.restore(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +35,19 @@ class _Switch:
     exact: object
     default: object = None
 
-    def held(self) -> object:
+    def value(self) -> object:
         """Return the setting; ``None`` where newer ones contradict it, so that none can be read."""
         try:
             return self.read()
         except RuntimeError:
             return None
 
-    def restore(self, held: object) -> None:
+    def restore(self, before: object) -> None:
         """Go back to a setting, by following a more general one if that gives the same."""
         if self.default is not None:
             self.write(self.default)
-        if held is not None and self.held() != held:
-            self.write(held)
+        if before is not None and self.value() != before:
+            self.write(before)
 
 
 def _precision_switches() -> list[_Switch]:

@@ -219,9 +219,9 @@ def _layer_call(layer: nn.Module) -> Callable[..., Any]:
 
     def call(tensors: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         twin = copy.copy(like)  # one per call, as several threads may be at it
-        for held in ("_parameters", "_buffers"):
-            own = getattr(like, held)
-            twin.__dict__[held] = own | {name: tensors[name] for name in own if name in tensors}
+        for registry in ("_parameters", "_buffers"):
+            own = getattr(like, registry)
+            twin.__dict__[registry] = own | {name: tensors[name] for name in own if name in tensors}
         return twin(*args, **kwargs)
 
     return call

@@ -12,9 +12,9 @@ from paramreuse.papers.results import protocol_outcome, write_protocol
 from paramreuse.study.arms import (
     AS_A_WHOLE,
     Arms,
-    HeldArms,
+    FolderArms,
     Running,
-    held_arms,
+    arms_in,
     holds_arms,
     run_arms,
 )
@@ -87,7 +87,7 @@ def report_arms(folder: Path) -> Path:
     Raises:
         StudyError: The folder holds no arms, or cannot be written.
     """
-    stored = held_arms(folder)
+    stored = arms_in(folder)
     if are_the_papers(stored.arms):
         return write_protocol(_evidence(folder, stored), folder)
     return write_comparison(folder, list(stored.arms), name=stored.name)
@@ -99,7 +99,7 @@ def arms_outcome(folder: Path) -> dict[str, Any]:
     Raises:
         StudyError: The folder holds no arms.
     """
-    stored = held_arms(folder)
+    stored = arms_in(folder)
     if are_the_papers(stored.arms):
         return protocol_outcome(_evidence(folder, stored), folder)
     return comparison_outcome(folder, list(stored.arms))
@@ -118,5 +118,5 @@ def are_the_papers(studies: Mapping[str, Mapping[str, Any]]) -> bool:
     )
 
 
-def _evidence(folder: Path, stored: HeldArms) -> Evidence:
+def _evidence(folder: Path, stored: FolderArms) -> Evidence:
     return gather(folder / ARMS, list(stored.arms), name=stored.name, profile=stored.profile)

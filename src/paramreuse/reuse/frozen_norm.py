@@ -130,11 +130,11 @@ def _reset_running_stats(layer: Any) -> None:
 
 def _set_attribute(layer: Any, name: str, value: Any) -> None:
     """Assign, but for start values of a frozen statistic: that is how lightning starts it again."""
-    held = layer.__dict__
-    is_frozen = name in held.get(_FROZEN, ()) and _LOADING not in held
+    attributes = layer.__dict__
+    is_frozen = name in attributes.get(_FROZEN, ()) and _LOADING not in attributes
     if is_frozen and isinstance(value, Tensor) and bool((value == _STARTS[name]).all()):
         if name == "num_batches_tracked":
-            value.fill_(held[_COUNT])  # lightning has zeroed it in place: ``*= 0``
+            value.fill_(attributes[_COUNT])  # lightning has zeroed it in place: ``*= 0``
         return
     # By its bases, as the layer is not marked as frozen while its marks are set.
     parent: Any = type(layer).__bases__[0]

@@ -209,10 +209,10 @@ def _check_fit(plan: Plan, slots: Mapping[str, Tensor]) -> None:
             "one action per site. Remove all but one"
         )
     for entry in plan.entries:
-        held = slots.get(entry.site.key)
-        if held is not None and tuple(held.shape) != entry.site.shape:
+        slot = slots.get(entry.site.key)
+        if slot is not None and tuple(slot.shape) != entry.site.shape:
             raise PlanError(
-                f"cannot apply the plan: {entry.site.key} has shape {tuple(held.shape)} in the "
+                f"cannot apply the plan: {entry.site.key} has shape {tuple(slot.shape)} in the "
                 f"model, {entry.site.shape} in the plan. The plan was made for another network"
             )
     strangers = [entry.site.key for entry in plan.entries if entry.site.key not in slots]

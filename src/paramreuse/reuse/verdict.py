@@ -121,11 +121,11 @@ class Verdict:
         )
 
     def summary(self) -> str:
-        """Say in a few words what was found; what stands in the way of a verdict comes first."""
+        """Say in a few words what was judged; what stands in the way of a verdict comes first."""
         kernels = self.kernel_judgements
         if not kernels:
-            found = f"{len(self.judgements)} swaps judged, no single kernel among them"
-            return f"{self.useless}; {found}" if self.useless else found
+            counted = f"{len(self.judgements)} swaps judged, no single kernel among them"
+            return f"{self.useless}; {counted}" if self.useless else counted
         loadable = sum(j.can_be_loaded for j in kernels)
         words = [j.verdict for j in kernels]
         named = [Word.INDIFFERENT, Word.NOT_REUSABLE, Word.UNDECIDED]
@@ -233,16 +233,18 @@ def judge(sweep: Sweep, *, tolerance: float = TOLERANCE, confidence: float = CON
 
 def _doubts(drops: _Drops, bound: float) -> dict[_Trial, float]:
     """Return for every trial the chance that its drop lies on the other side of a bound."""
-    held = list(drops.values())
-    columns = [[getattr(d, name) for d in held] for name in ("mean", "error", "skew", "subjects")]
+    measured = list(drops.values())
+    columns = [
+        [getattr(d, name) for d in measured] for name in ("mean", "error", "skew", "subjects")
+    ]
     means = Means(*map(np.array, columns))
     return dict(zip(drops, means.doubt(bound).tolist(), strict=True))
 
 
 def _judge_swap(
-    sweep: Sweep, swap: Swap, found: tuple[_Drops, Mapping[_Trial, float]], tolerance: float
+    sweep: Sweep, swap: Swap, measured: tuple[_Drops, Mapping[_Trial, float]], tolerance: float
 ) -> Judgement:
-    drops, doubts = found
+    drops, doubts = measured
     bound = tolerance + ROUNDING
     source = drops[swap.name, SOURCE]
     told = [(swap.name, name) for name in sweep.controls if (swap.name, name) not in sweep.alike]

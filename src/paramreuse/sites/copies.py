@@ -57,11 +57,11 @@ def _tie_again(model: nn.Module, copies: Mapping[int, object]) -> None:
     """
     first: dict[Hashable, Tensor] = {}
     for original in (*model.parameters(), *model.buffers()):
-        held = copies.get(id(original))
-        if isinstance(held, Tensor) and held is not original:
-            kept = first.setdefault(place_of(original), held)
-            if kept is not held:
-                held.data = kept.data
+        copied = copies.get(id(original))
+        if isinstance(copied, Tensor) and copied is not original:
+            kept = first.setdefault(place_of(original), copied)
+            if kept is not copied:
+                copied.data = kept.data
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:

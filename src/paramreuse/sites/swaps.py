@@ -110,7 +110,7 @@ def block_swaps(sites: Sequence[Site]) -> list[Swap]:
         if _parent(block) in parents and "." in block:
             block = _parent(block)
         grouped.setdefault(block or site.path or site.attribute, []).append(site)
-    return [Swap(f"block {path}", tuple(held), held[0]) for path, held in grouped.items()]
+    return [Swap(f"block {path}", tuple(members), members[0]) for path, members in grouped.items()]
 
 
 def _parent(path: str) -> str:

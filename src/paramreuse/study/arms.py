@@ -99,18 +99,18 @@ def read_one(
     Raises:
         StudyError: As for ``read_study_or_arms``; or the arm is not one of the file's.
     """
-    found = read_study_or_arms(path, roots=roots, profile=profile)
-    if isinstance(found, Study):
+    studies = read_study_or_arms(path, roots=roots, profile=profile)
+    if isinstance(studies, Study):
         if arm is not None:
             raise StudyError(f"{os.fspath(path)!r} has no arms. Leave --arm {arm} out")
-        return found
-    if arm is None or arm not in found.studies:
+        return studies
+    if arm is None or arm not in studies.studies:
         given = "no arm is chosen" if arm is None else f"there is no arm {arm!r}"
         raise StudyError(
             f"{os.fspath(path)!r} holds several studies, and {given}. Say --arm with one of "
-            f"{sorted(found.studies)}"
+            f"{sorted(studies.studies)}"
         )
-    return found.studies[arm]
+    return studies.studies[arm]
 
 
 def run_arms(
@@ -179,7 +179,7 @@ ArmName = Annotated[str, StringConstraints(pattern=ARM_NAME)]
 """An arm is a folder as well: none outside is read."""
 
 
-class HeldArms(BaseModel):
+class FolderArms(BaseModel):
     """What a folder says it holds.
 
     Attributes:
@@ -194,27 +194,27 @@ class HeldArms(BaseModel):
     arms: dict[ArmName, dict[str, Any]]
 
 
-def held_arms(folder: Path) -> HeldArms:
+def arms_in(folder: Path) -> FolderArms:
     """Return which arms a folder holds.
 
     Raises:
         StudyError: It holds none, or its list of them cannot be read.
     """
-    held = _read_held(folder)
-    if held is None:
+    listed = _read_list(folder)
+    if listed is None:
         raise StudyError(
             f"{str(folder)!r} holds no arms: expected {_FILE}. `paramreuse run STUDY.yaml` with a "
             "study of several arms makes one"
         )
-    return held
+    return listed
 
 
-def _read_held(folder: Path) -> HeldArms | None:
+def _read_list(folder: Path) -> FolderArms | None:
     if not (folder / _FILE).exists():
         return None
     content = read_yaml(folder / _FILE, "the list of arms", StudyError)
     try:
-        return HeldArms.model_validate(content)
+        return FolderArms.model_validate(content)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
         raise StudyError(
@@ -225,21 +225,21 @@ def _read_held(folder: Path) -> HeldArms | None:
 
 def _check_folder(folder: Path, arms: Arms) -> None:
     """Refuse a folder that holds other arms than these, or something else."""
-    held = _read_held(folder) if folder.is_dir() else None
-    if held is None:
+    listed = _read_list(folder) if folder.is_dir() else None
+    if listed is None:
         if folder.is_dir() and {item.name for item in folder.iterdir()} - {ARMS}:
             raise StudyError(
                 f"cannot use {str(folder)!r}: it holds something else. "
                 "Give a new or an empty folder with --out"
             )
         return
-    if (held.name, held.profile) != (arms.name, arms.profile):
+    if (listed.name, listed.profile) != (arms.name, arms.profile):
         raise StudyError(
-            f"{str(folder)!r} holds {held.name!r} with the profile {held.profile!r}, not "
+            f"{str(folder)!r} holds {listed.name!r} with the profile {listed.profile!r}, not "
             f"{arms.name!r} with {arms.profile!r}. Give another folder with --out"
         )
-    now = _held_of(arms).arms
-    before = {name: _as_of_now(content) for name, content in held.arms.items()}
+    now = _listed(arms).arms
+    before = {name: _as_of_now(content) for name, content in listed.arms.items()}
     changed = [name for name in now if before.get(name) != now[name]]
     if changed or set(before) - set(now):
         other = [*changed, *sorted(set(before) - set(now))][0]
@@ -254,13 +254,13 @@ def _as_of_now(content: dict[str, Any]) -> dict[str, Any]:
     return lasting(check_study(content, where=_FILE))
 
 
-def _held_of(arms: Arms) -> HeldArms:
+def _listed(arms: Arms) -> FolderArms:
     studies = {name: lasting(study) for name, study in arms.studies.items()}
-    return HeldArms(name=arms.name, profile=arms.profile, arms=studies)
+    return FolderArms(name=arms.name, profile=arms.profile, arms=studies)
 
 
 def _note(folder: Path, arms: Arms) -> None:
-    content = _held_of(arms).model_dump(mode="json")
+    content = _listed(arms).model_dump(mode="json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / _FILE, yaml.safe_dump(content, sort_keys=False))

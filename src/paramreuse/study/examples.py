@@ -50,7 +50,7 @@ def example_images(job: Job) -> tuple[ExampleImage, ...]:
             name=prepared.names[index],
             image=prepared.images[index, 0].numpy(),
             labels=prepared.labels[index].numpy(),
-            predictions={label: held[row].numpy() for label, held in predictions.items()},
+            predictions={label: images[row].numpy() for label, images in predictions.items()},
         )
         for row, index in enumerate(chosen)
     )

@@ -36,16 +36,16 @@ def meanings(section: type[BaseModel]) -> dict[str, str]:
     Args:
         section: The section; what a section that it extends says counts as well.
     """
-    found: dict[str, str] = {}
+    told: dict[str, str] = {}
     for cls in reversed(section.__mro__):
         if issubclass(cls, BaseModel) and cls is not BaseModel and "__doc__" in vars(cls):
-            found |= _attributes(inspect.cleandoc(cls.__doc__ or ""))
-    return {name: found[name] for name in section.model_fields if name in found}
+            told |= _attributes(inspect.cleandoc(cls.__doc__ or ""))
+    return {name: told[name] for name in section.model_fields if name in told}
 
 
 def _attributes(text: str) -> dict[str, str]:
     _, _, listed = text.partition("Attributes:\n")
-    found: dict[str, str] = {}
+    told: dict[str, str] = {}
     name = ""
     for line in listed.splitlines():
         if line and not line.startswith(" "):
@@ -55,8 +55,8 @@ def _attributes(text: str) -> dict[str, str]:
             name = entry.group(1)
             line = line[entry.end() :]  # noqa: PLW2901 - the rest is the meaning's first line
         if name:
-            found[name] = f"{found.get(name, '')} {line.strip()}".strip()
-    return found
+            told[name] = f"{told.get(name, '')} {line.strip()}".strip()
+    return told
 
 
 def describe(schema: dict[str, Any], section: type[BaseModel]) -> None:
@@ -94,11 +94,11 @@ def _section_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, False
     if get_origin(annotation) in (Union, UnionType):
-        held = [_section_of(part) for part in get_args(annotation)]
-        return next((found for found in held if found[0]), (None, False))
+        sections = [_section_of(part) for part in get_args(annotation)]
+        return next((section for section in sections if section[0]), (None, False))
     if get_origin(annotation) is dict:
-        found, _ = _section_of(get_args(annotation)[1])
-        return found, found is not None
+        section, _ = _section_of(get_args(annotation)[1])
+        return section, section is not None
     return None, False
 
 

@@ -45,7 +45,7 @@ def load_named(name: str, known: Mapping[str, str], what: str) -> Callable[..., 
         )
     try:
         with _current_folder():
-            found = getattr(importlib.import_module(module), attribute)
+            loaded = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise
@@ -58,9 +58,9 @@ def load_named(name: str, known: Mapping[str, str], what: str) -> Callable[..., 
         raise StudyError(
             f"cannot load the {what} {name!r}: module {module!r} has no {attribute!r}"
         ) from error
-    if not callable(found):
+    if not callable(loaded):
         raise StudyError(f"cannot use the {what} {name!r}: it is not callable")
-    return found  # type: ignore[no-any-return]
+    return loaded  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -11,12 +11,12 @@ _LIBRARIES = ("torch", "numpy", "scipy", "pandas", "lightning", "monai")
 
 def provenance() -> dict[str, str]:
     """Return versions, machine and command, by name."""
-    held = {"paramreuse": __version__, "python": platform.python_version()}
+    facts = {"paramreuse": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            held[name] = version(name)
+            facts[name] = version(name)
         except PackageNotFoundError:
-            held[name] = "not installed"
-    held["machine"] = f"{platform.system()} {platform.machine()}"
-    held["command"] = " ".join(["paramreuse", *sys.argv[1:]])
-    return held
+            facts[name] = "not installed"
+    facts["machine"] = f"{platform.system()} {platform.machine()}"
+    facts["command"] = " ".join(["paramreuse", *sys.argv[1:]])
+    return facts

@@ -84,7 +84,7 @@ def recommend_in_study(
     images = bench.images(bench.target.data)
     labelled = draw_subjects(images.trainable, order.subjects, order.seed)
     with talk.progress("recommend") as step:
-        found = recommend(
+        recommendation = recommend(
             _on_device(bench),
             {name: read_checkpoint(bench.checkpoint(name)) for name in sources},
             batches(labelled, study.sweep.batch_size),
@@ -96,9 +96,9 @@ def recommend_in_study(
             folder=run_folder / FOLDER,
             progress=_in_percent(step),
         )
-    validated = _validation_score(bench, found.model)
-    _write(run_folder / FOLDER, found, validated, study.name)
-    return found, validated
+    validated = _validation_score(bench, recommendation.model)
+    _write(run_folder / FOLDER, recommendation, validated, study.name)
+    return recommendation, validated
 
 
 def _on_device(bench: Workbench) -> Callable[[], nn.Module]:
@@ -120,16 +120,20 @@ def _validation_score(bench: Workbench, model: nn.Module) -> float:
     return float(np.nanmean(subject_means(scores, bench.score.foreground)))
 
 
-def _write(folder: Path, found: Recommendation, validated: float, study: str) -> None:
+def _write(folder: Path, recommendation: Recommendation, validated: float, study: str) -> None:
     """Write the model, its plan and the numbers, each whole or not at all."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_checkpoint(folder / MODEL, found.model, {"study": study, "model": found.candidate})
-        if found.plan is not None:
-            write_plan(found.plan, folder / PLAN)
+        write_checkpoint(
+            folder / MODEL,
+            recommendation.model,
+            {"study": study, "model": recommendation.candidate},
+        )
+        if recommendation.plan is not None:
+            write_plan(recommendation.plan, folder / PLAN)
         else:
             (folder / PLAN).unlink(missing_ok=True)
-        content = found.as_json() | {"validation_score": validated}
+        content = recommendation.as_json() | {"validation_score": validated}
         write_text(folder / SUMMARY, json.dumps(plain(content), indent=1) + "\n")
     except OSError as error:
         raise StudyError(

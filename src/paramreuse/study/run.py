@@ -138,14 +138,14 @@ def _run_stage(job: Job, name: str) -> None:
 
 def _fingerprint(study: Study, stage: str) -> str:
     """Say what a finished stage depends on beyond what the run folder was made for."""
-    held: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if stage == "sweep" and study.sweep.recalibrate:
-        held["recalibrate"] = True
+        settings["recalibrate"] = True
     if stage in _JUDGED:
-        held["judge"] = study.judge.model_dump(mode="json")
+        settings["judge"] = study.judge.model_dump(mode="json")
     if stage == "transfer" and study.transfer is not None:
-        held["transfer"] = study.transfer.model_dump(mode="json")
-    return yaml.safe_dump(held)
+        settings["transfer"] = study.transfer.model_dump(mode="json")
+    return yaml.safe_dump(settings)
 
 
 @contextmanager

@@ -69,8 +69,8 @@ def holds_study(folder: Path, study: Study) -> bool:
             f"{min(names - _BEGUN)!r}. Give a new or an empty folder with --out"
         )
     require_facts(folder / STORE)
-    held = read_run(folder)
-    difference = _first_difference(lasting(held), lasting(study))
+    known = read_run(folder)
+    difference = _first_difference(lasting(known), lasting(study))
     if difference:
         raise StudyError(
             f"{str(folder)!r} is the run folder of another study: {difference}. "
@@ -104,14 +104,16 @@ def lasting(study: Study) -> dict[str, Any]:
     return content
 
 
-def _first_difference(held: Any, given: Any, place: str = "") -> str:
-    if isinstance(held, dict) and isinstance(given, dict):
-        for key in [*held, *(key for key in given if key not in held)]:
-            found = _first_difference(held.get(key), given.get(key), f"{place}.{key}".lstrip("."))
-            if found:
-                return found
+def _first_difference(before: Any, now: Any, place: str = "") -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(key for key in now if key not in before)]:
+            difference = _first_difference(
+                before.get(key), now.get(key), f"{place}.{key}".lstrip(".")
+            )
+            if difference:
+                return difference
         return ""
-    return "" if held == given else f"{place} was {held!r}, is now {given!r}"
+    return "" if before == now else f"{place} was {before!r}, is now {now!r}"
 
 
 def require_outside(out: Path, folder: Path) -> None:

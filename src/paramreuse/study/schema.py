@@ -24,13 +24,13 @@ def key_rows(key: str | None = None) -> list[dict[str, str]]:
     rows = [asdict(row) for row in list_keys(Study)]
     if key is None:
         return rows
-    found = [row for row in rows if _is_below(row["key"], key)]
-    if not found:
+    below = [row for row in rows if _is_below(row["key"], key)]
+    if not below:
         names = sorted({part for row in rows for part in (row["key"], row["key"].split(".")[-1])})
         close = difflib.get_close_matches(key, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "`paramreuse keys` lists them all"
         raise StudyError(f"a study has no key {key!r}: {hint}")
-    return found
+    return below
 
 
 def _is_below(known: str, key: str) -> bool:

@@ -18,10 +18,10 @@ SUBJECTS = 10
 def score_features(job: Job, source: str) -> None:
     """Store what the features of a source foretell; say so where they cannot be scored."""
     some = of_first_subjects(job.bench.validation_batches(), SUBJECTS)
-    found = feature_scores(job.bench.model(TARGET), opened(job, source), some)
-    job.store.write(StoredSourceScore(source, *item) for item in found.values.items())
-    if found.reason:
-        job.talk.say("compare", f"{source}: {found.reason}")
+    scored = feature_scores(job.bench.model(TARGET), opened(job, source), some)
+    job.store.write(StoredSourceScore(source, *item) for item in scored.values.items())
+    if scored.reason:
+        job.talk.say("compare", f"{source}: {scored.reason}")
 
 
 def of_first_subjects(
@@ -34,7 +34,7 @@ def of_first_subjects(
         number: How many subjects.
     """
     chosen: dict[Hashable, None] = {}
-    found: list[tuple[Tensor, Tensor, Sequence[Hashable]]] = []
+    samples: list[tuple[Tensor, Tensor, Sequence[Hashable]]] = []
     for inputs, labels, subjects in batches:
         for subject in subjects:
             if len(chosen) < number:
@@ -42,5 +42,5 @@ def of_first_subjects(
         kept = [index for index, subject in enumerate(subjects) if subject in chosen]
         if kept:
             rows = torch.tensor(kept)
-            found.append((inputs[rows], labels[rows], [subjects[index] for index in kept]))
-    return found
+            samples.append((inputs[rows], labels[rows], [subjects[index] for index in kept]))
+    return samples

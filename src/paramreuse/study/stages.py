@@ -173,13 +173,13 @@ def run_sweep(job: Job) -> str:
     """Score every swap of every source, and kernels after recalibration where that is asked for."""
     parts: list[str] = []
     for source in job.bench.study.sources:
-        found = read_sweep(job.store, source) or _sweep_one(job, source)
-        trials = len(found.swaps) * len(found.replacements)
+        sweep = read_sweep(job.store, source) or _sweep_one(job, source)
+        trials = len(sweep.swaps) * len(sweep.replacements)
         part = (
-            f"{source}: {len(found.swaps)} swaps, {trials} with controls, on "
-            f"{len(found.subjects)} subjects, largest drop {costliest_words(found, found.swaps)}"
+            f"{source}: {len(sweep.swaps)} swaps, {trials} with controls, on "
+            f"{len(sweep.subjects)} subjects, largest drop {costliest_words(sweep, sweep.swaps)}"
         )
-        notes = found.notes
+        notes = sweep.notes
         if job.bench.study.sweep.recalibrate:
             name = recalibrated_name(source)
             renewed = read_sweep(job.store, name) or _recalibrate_one(job, source, name)
@@ -196,7 +196,7 @@ def _sweep_one(job: Job, source: str) -> Sweep:
     bench, spec = job.bench, job.bench.study.sweep
     models = {name: opened(job, name) for name in spec.controls if name in bench.study.models}
     with job.talk.progress(f"sweep of {source}") as progress:
-        found = sweep_sites(
+        sweep = sweep_sites(
             bench.model(TARGET),
             opened(job, source),
             bench.validation_batches(),
@@ -212,8 +212,8 @@ def _sweep_one(job: Job, source: str) -> Sweep:
             log=job.store.sweep_log(source),
             progress=progress,
         )
-    write_sweep(job.store, source, found)
-    return found
+    write_sweep(job.store, source, sweep)
+    return sweep
 
 
 def _recalibrate_one(job: Job, source: str, name: str) -> Sweep:
@@ -225,7 +225,7 @@ def _recalibrate_one(job: Job, source: str, name: str) -> Sweep:
         seed=seed_of(bench.study.seed, "calibration"),
     )
     with job.talk.progress(f"recalibrated sweep of {source}") as progress:
-        found = sweep_recalibrated(
+        sweep = sweep_recalibrated(
             bench.model(TARGET),
             opened(job, source),
             bench.validation_batches(),
@@ -234,8 +234,8 @@ def _recalibrate_one(job: Job, source: str, name: str) -> Sweep:
             seed=bench.study.seed,
             progress=progress,
         )
-    write_sweep(job.store, name, found)
-    return found
+    write_sweep(job.store, name, sweep)
+    return sweep
 
 
 def costliest_words(sweep: Sweep, swaps: Iterable[Swap]) -> str:
@@ -255,11 +255,11 @@ def costliest_words(sweep: Sweep, swaps: Iterable[Swap]) -> str:
 def run_judge(job: Job) -> str:
     """Judge every source."""
     verdicts = findings_of(job.bench.study, job.store)
-    found = {source: verdicts.verdict(source) for source in job.bench.study.sources}
-    for source, verdict in found.items():
+    judged = {source: verdicts.verdict(source) for source in job.bench.study.sources}
+    for source, verdict in judged.items():
         for note in verdict.notes:
             job.talk.say("judge", f"{source}: {note}")
-    return "; ".join(f"{source}: {verdict.summary()}" for source, verdict in found.items())
+    return "; ".join(f"{source}: {verdict.summary()}" for source, verdict in judged.items())
 
 
 def run_plan(job: Job) -> str:
@@ -282,7 +282,7 @@ def _joint(job: Job, source: str, plan: Plan) -> str:
     job.store.remove("sweeps", sweep=name)
     if not plan.loaded:
         return "nothing to swap in jointly"
-    found = sweep_sites(
+    sweep = sweep_sites(
         job.bench.model(TARGET),
         opened(job, source),
         job.bench.validation_batches(),
@@ -292,8 +292,8 @@ def _joint(job: Job, source: str, plan: Plan) -> str:
         engine="full",
         seed=job.bench.study.seed,
     )
-    write_sweep(job.store, name, found)
-    drop = found.mean_drop("plan")
+    write_sweep(job.store, name, sweep)
+    drop = sweep.mean_drop("plan")
     if isnan(drop):
         return "swapped in jointly it gives outputs that are not finite"
     beyond = drop > job.bench.study.judge.tolerance

@@ -139,11 +139,11 @@ def _override_roots(content: dict[str, Any], roots: Mapping[str, str]) -> None:
 def _resolve(value: Any, folder: Path, key: str = "") -> Any:
     if isinstance(value, dict):
         return {
-            name: _resolve(held, folder, _FREE_KEY if key == _FREE_KEY else str(name))
-            for name, held in value.items()
+            name: _resolve(item, folder, _FREE_KEY if key == _FREE_KEY else str(name))
+            for name, item in value.items()
         }
     if isinstance(value, list):
-        return [_resolve(held, folder, key) for held in value]
+        return [_resolve(item, folder, key) for item in value]
     if not isinstance(value, str):
         return value
     expanded = re.sub(r"\$\{(\w+)\}", _environment, value)
@@ -180,7 +180,7 @@ def check_study(content: Mapping[str, Any], *, where: str) -> Study:
 
 def _message(error: ValidationError, where: str) -> str:
     # A misspelt key first: it is often why another one is missing.
-    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in problem["loc"])
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":

@@ -41,14 +41,14 @@ def note_model(job: Job, name: str) -> bool:
     return known not in (None, digest)
 
 
-def check_unchanged(bench: Workbench, held: Study) -> None:
+def check_unchanged(bench: Workbench, before: Study) -> None:
     """Compare given checkpoints, and images with a new root, with those of earlier stages.
 
     Images with the same root are compared when a stage first asks for them.
 
     Args:
         bench: The parts of the study as it is to run now.
-        held: The study as the run folder has it.
+        before: The study as the run folder has it.
 
     Raises:
         StudyError: They are others.
@@ -57,10 +57,10 @@ def check_unchanged(bench: Workbench, held: Study) -> None:
         images = {name: store.fact(f"images/{name}") for name in bench.study.data}
         files = {name: store.fact(f"checkpoint/{name}") for name in bench.study.models}
     for name, spec in bench.study.data.items():
-        moved = spec.root != held.data[name].root
+        moved = spec.root != before.data[name].root
         if moved and images[name] not in (None, _images_digest(bench.images(name))):
             raise StudyError(
-                f"data.{name}: {spec.root!r} holds other images than {held.data[name].root!r}, "
+                f"data.{name}: {spec.root!r} holds other images than {before.data[name].root!r}, "
                 f"with which {str(bench.folder)!r} was begun. Give another folder with --out"
             )
     for name, digest in files.items():

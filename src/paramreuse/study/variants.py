@@ -21,9 +21,9 @@ def overlay(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     """
     merged = dict(content)
     for key, value in changes.items():
-        held = merged.get(key)
-        both = isinstance(held, Mapping) and isinstance(value, Mapping)
-        merged[key] = overlay(held, value) if both else value  # type: ignore[arg-type]
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = overlay(old, value) if both else value  # type: ignore[arg-type]
     return merged
 
 

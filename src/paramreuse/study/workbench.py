@@ -59,12 +59,12 @@ class Workbench:
         if name not in self._sets:
             spec = self.study.data[name]
             with naming(f"data.{name}"):
-                found = read_images(name, spec)
+                images = read_images(name, spec)
             if spec.labels is not None:
                 classes = self.image_set(self.target.data).classes
                 with naming(f"data.{name}.labels"):
-                    found = map_labels(found, spec.labels, classes)
-            self._sets[name] = found
+                    images = map_labels(images, spec.labels, classes)
+            self._sets[name] = images
         return self._sets[name]
 
     def images(self, name: str) -> Images:
@@ -139,8 +139,8 @@ class Workbench:
         model = initial_model(self.factory(name), seed)
         if spec.init == "shared" and name != TARGET:
             start = initial_model(self.factory(TARGET), seed).state_dict()
-            held = model.state_dict()
-            fitting = {k: v for k, v in start.items() if k in held and v.shape == held[k].shape}
+            own = model.state_dict()
+            fitting = {k: v for k, v in start.items() if k in own and v.shape == own[k].shape}
             model.load_state_dict(fitting, strict=False)
         return model
 

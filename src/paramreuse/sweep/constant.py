@@ -36,13 +36,15 @@ def constant_score(batches: Batches, score: Score) -> float | None:
     for batch in walk_batches(batches):
         outputs = (_one_class(batch.labels, label, num_classes) for label in range(num_classes))
         # That of the class itself: a subclass may count what only a network's outputs have.
-        found = [kind.statistics(score, out, batch.labels) for out in outputs]  # type: ignore[arg-type]
+        by_label = [kind.statistics(score, out, batch.labels) for out in outputs]  # type: ignore[arg-type]
         for index, subject in enumerate(batch.subjects):
-            added = np.stack([statistics[index].cpu().numpy() for statistics in found])
+            added = np.stack([statistics[index].cpu().numpy() for statistics in by_label])
             sums[subject] = sums.get(subject, 0.0) + added
     by_class = np.stack(list(sums.values()), axis=1)
-    means = [subject_means(score.score(held), score.foreground) for held in by_class]
-    best = [float(held[np.isfinite(held)].mean()) for held in means if np.isfinite(held).any()]
+    means = [subject_means(score.score(scores), score.foreground) for scores in by_class]
+    best = [
+        float(scores[np.isfinite(scores)].mean()) for scores in means if np.isfinite(scores).any()
+    ]
     return max(best, default=None)
 
 

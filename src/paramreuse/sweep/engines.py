@@ -91,14 +91,14 @@ def _trusted(
     # One sample is enough, unless samples mix or the network takes no other number of them.
     one_will_do = not examined.mixes_samples and len(examined.sample) < len(example)
     inputs = examined.sample[:1] if one_will_do else examined.sample
-    found = disagreement(engine, examined, variants, inputs)
-    if found is None:
+    difference = disagreement(engine, examined, variants, inputs)
+    if difference is None:
         return engine, ()
     plain = _plain(examined)
     if disagreement(plain, examined, variants, inputs) is None:
-        why = f"the fast engine disagrees with a fresh copy of the target: {found}"
+        why = f"the fast engine disagrees with a fresh copy of the target: {difference}"
         return plain, (f"every swap took a full forward pass, as {why}",)
-    why = f"a swap in place disagrees with one written into a fresh copy: {found}"
+    why = f"a swap in place disagrees with one written into a fresh copy: {difference}"
     return _plain(examined, fresh=True), (f"every swap took a fresh copy of the target, as {why}",)
 
 

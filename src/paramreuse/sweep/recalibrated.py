@@ -100,29 +100,29 @@ def sweep_recalibrated(  # noqa: PLR0913 - what sweep_sites takes, and the calib
         trials = [Trial(swap, SOURCE) for swap in chosen]
         runner = Runner(score, trials, lenders, engine, None, report)
         runner.run(batches)
-        found = runner.outcome(match.skipped)
-    trained = replace(found, baseline=as_trained).baseline_scores()[MEAN]
+        sweep = runner.outcome(match.skipped)
+    trained = replace(sweep, baseline=as_trained).baseline_scores()[MEAN]
     note = (
         f"baseline: statistics recomputed on {sum(map(len, images))} images, mean "
-        f"{type(score).__name__} {found.baseline_scores()[MEAN]:.3f}; as trained {trained:.3f}"
+        f"{type(score).__name__} {sweep.baseline_scores()[MEAN]:.3f}; as trained {trained:.3f}"
     )
-    return replace(found, notes=(note, *found.notes, *_left_out(asked, chosen)))
+    return replace(sweep, notes=(note, *sweep.notes, *_left_out(asked, chosen)))
 
 
 def _images_of(calibration: Iterable[Any], device: torch.device) -> list[Tensor]:
     images: list[Tensor] = []
     for index, batch in enumerate(calibration):
-        found = batch[0] if isinstance(batch, tuple | list) and batch else batch
-        if not isinstance(found, Tensor):
+        inputs = batch[0] if isinstance(batch, tuple | list) and batch else batch
+        if not isinstance(inputs, Tensor):
             raise ModelError(
                 f"cannot recalibrate on batch {index}: expected images (N, C, H, W), or a tuple "
                 f"that begins with them, got a {type(batch).__name__}"
             )
-        if not bool(torch.isfinite(found).all()):
+        if not bool(torch.isfinite(inputs).all()):
             raise ModelError(
                 f"cannot recalibrate on batch {index}: its images hold NaN or infinite values"
             )
-        images.append(found.to(device))
+        images.append(inputs.to(device))
     return images
 
 
@@ -191,9 +191,9 @@ class _RecalibratingEngine(FullEngine):
 
     def _recompute(self, variant: Mapping[str, Tensor]) -> dict[str, Tensor]:
         twin = private_copy(self._base)
-        held = tensors_of(twin)
+        tensors = tensors_of(twin)
         for key, tensor in variant.items():
-            held[key].copy_(tensor)
+            tensors[key].copy_(tensor)
         renewed = tensors_of(recalibrated(twin, self._images))
         return {key: renewed[key] for key in self._recomputed}
 

@@ -50,8 +50,8 @@ def recalibrated(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
         hook.remove()
     if not num_batches:
         raise ModelError("cannot recalibrate: there is no batch. Give at least one, labels or not")
-    for path, found in moments.items():
-        found.write_to(norms[path], num_batches)
+    for path, moment in moments.items():
+        moment.write_to(norms[path], num_batches)
     return twin.eval()
 
 

@@ -67,30 +67,30 @@ class _Ledger:
         rows = [self.subjects.setdefault(subject, len(self.subjects)) for subject in subjects]
         if trial not in self.sums:
             self.sums[trial] = np.zeros((0, *statistics.shape[1:]))
-        held = self.sums[trial] = self.of(trial)
-        np.add.at(held, rows, statistics)
+        total = self.sums[trial] = self.of(trial)
+        np.add.at(total, rows, statistics)
 
     def of(self, trial: TrialName) -> Array:
         """Return the sums of a trial, zero for subjects that it has not seen."""
-        held = self.sums[trial]
-        missing = len(self.subjects) - len(held)
+        total = self.sums[trial]
+        missing = len(self.subjects) - len(total)
         if missing == 0:
-            return held
-        return np.concatenate([held, np.zeros((missing, *held.shape[1:]))])
+            return total
+        return np.concatenate([total, np.zeros((missing, *total.shape[1:]))])
 
 
 def _lent_tensors(
     lenders: Replacements, trials: Sequence[Trial]
 ) -> dict[TrialName, dict[str, Tensor]]:
-    """Return the tensors of every trial; those that several swaps share are held once."""
-    held: dict[tuple[str, str], Tensor] = {}
+    """Return the tensors of every trial; those that several swaps share are one."""
+    by_place: dict[tuple[str, str], Tensor] = {}
     tensors: dict[TrialName, dict[str, Tensor]] = {}
     for trial in trials:
         for site in trial.swap.sites:
             place = (site.key, trial.replacement)
-            if place not in held:
-                held[place] = lenders.tensor(site, trial.replacement)
-            tensors.setdefault(trial.name, {})[site.key] = held[place]
+            if place not in by_place:
+                by_place[place] = lenders.tensor(site, trial.replacement)
+            tensors.setdefault(trial.name, {})[site.key] = by_place[place]
     return tensors
 
 
@@ -226,7 +226,7 @@ class Runner:
     ) -> Iterator[tuple[TrialName, Array]]:
         wanted = {BASELINE, *(trial.name for trial in trials)}
         recorded = {} if self._log is None else self._log.read_batch(index, batch.digest)
-        yield from ((name, held) for name, held in recorded.items() if name in wanted)
+        yield from ((name, sums) for name, sums in recorded.items() if name in wanted)
         pending = [trial for trial in trials if trial.name not in recorded]
         if BASELINE in recorded and not pending:
             return
@@ -292,9 +292,9 @@ class Runner:
         statistics = None if has_nan else self._statistics(outputs, labels)
         if statistics is not None:
             return statistics
-        found = "NaN outputs" if has_nan else "outputs or labels that are not finite"
+        what = "NaN outputs" if has_nan else "outputs or labels that are not finite"
         raise ScoreError(
-            f"the untouched target gives {found}, which no score can judge. Look at its weights: "
+            f"the untouched target gives {what}, which no score can judge. Look at its weights: "
             "paramreuse compare counts values that are not finite"
         )
 

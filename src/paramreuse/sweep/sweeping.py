@@ -107,8 +107,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         lenders = replacements_for(target, lent, controls, seed=seed)
         trials = [Trial(swap, name) for swap in wanted for name in lenders.names]
         if evaluate is not None:
-            found = evaluated_sweep(evaluate, trials, lenders, match.skipped, progress)
-            return replace(found, lineage=_lineage(target, lent, exclude))
+            sweep = evaluated_sweep(evaluate, trials, lenders, match.skipped, progress)
+            return replace(sweep, lineage=_lineage(target, lent, exclude))
         assert batches is not None
         assert score is not None
         with torch.no_grad(), float32_arithmetic():
@@ -124,10 +124,10 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
             else:
                 runner.run(batches)
                 notes += (_NOT_STOPPED,) if stop is not None else ()
-            found = runner.outcome(match.skipped)
+            sweep = runner.outcome(match.skipped)
             return replace(
-                found,
-                notes=(*notes, *found.notes),
+                sweep,
+                notes=(*notes, *sweep.notes),
                 lineage=_lineage(target, lent, exclude),
                 constant=constant_score(batches, score),
             )

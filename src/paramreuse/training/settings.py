@@ -141,12 +141,12 @@ def schedule_of(settings: TrainingSettings, optimiser: Optimizer, steps: int) ->
 
 def recognisable(settings: TrainingSettings) -> dict[str, object]:
     """Return the settings by name, a function by where it is defined and not by its address."""
-    held = {part.name: getattr(settings, part.name) for part in fields(settings) if part.repr}
+    by_name = {part.name: getattr(settings, part.name) for part in fields(settings) if part.repr}
     return {
         name: f"{value.__module__}:{value.__qualname__}"
         if hasattr(value, "__qualname__")
         else value
-        for name, value in held.items()
+        for name, value in by_name.items()
     }
 
 

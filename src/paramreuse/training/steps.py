@@ -259,4 +259,6 @@ def _parameter_groups(
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:
             by_rate.setdefault(rates.get(key, 1.0), []).append(parameter)
-    return [{"params": held, "lr": learning_rate * rate} for rate, held in by_rate.items()]
+    return [
+        {"params": parameters, "lr": learning_rate * rate} for rate, parameters in by_rate.items()
+    ]

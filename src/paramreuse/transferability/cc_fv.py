@@ -96,7 +96,7 @@ def _groups(values: Array, labels: Tensor, owners: Sequence[Hashable]) -> list[l
     for row, (label, owner) in enumerate(zip(labels.tolist(), owners, strict=True)):
         rows.setdefault((label, owner), []).append(row)
     return [
-        [values[found] for (of, _), found in rows.items() if of == label]
+        [values[members] for (of, _), members in rows.items() if of == label]
         for label in classes_in(labels)
         if label > 0
     ]

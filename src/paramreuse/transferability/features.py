@@ -179,8 +179,8 @@ def _middle_block(kernels: Sequence[str], candidates: set[str]) -> str | None:
         for depth in range(1, len(parts) + 1):
             ends[".".join(parts[:depth])] = place
     last = len(kernels)
-    found = [path for path, end in ends.items() if end < last and path in candidates]
-    return min(found, key=lambda p: (abs(ends[p] - last / 2), p.count(".")), default=None)
+    paths = [path for path, end in ends.items() if end < last and path in candidates]
+    return min(paths, key=lambda p: (abs(ends[p] - last / 2), p.count(".")), default=None)
 
 
 def _that_give_maps(twin: nn.Module, example: Tensor, num_axes: int) -> set[str]:
@@ -223,11 +223,11 @@ def _run(twin: nn.Module, images: Tensor, taps: dict[str, _Tap]) -> dict[str, Te
 
 @contextmanager
 def _hooked(handles: Iterator[Any]) -> Iterator[None]:
-    held = list(handles)
+    attached = list(handles)
     try:
         yield
     finally:
-        for handle in held:
+        for handle in attached:
             handle.remove()
 
 
@@ -304,8 +304,8 @@ def _draw(rng: Generator, rows: Sequence[int], number: int, _labels: Tensor) -> 
 def _draw_balanced(rng: Generator, rows: Sequence[int], number: int, labels: Tensor) -> Array:
     """Draw the classes in turn, until the number or every pixel is drawn."""
     shuffled = rng.permutation(np.array(rows))
-    found = labels.numpy()[shuffled]
-    turn = np.zeros(len(found), dtype=np.int64)
-    for label in np.unique(found):
-        turn[found == label] = np.arange((found == label).sum())
+    drawn_from = labels.numpy()[shuffled]
+    turn = np.zeros(len(drawn_from), dtype=np.int64)
+    for label in np.unique(drawn_from):
+        turn[drawn_from == label] = np.arange((drawn_from == label).sum())
     return shuffled[np.argsort(turn, kind="stable")[:number]]

@@ -155,16 +155,16 @@ def _rows(
 def _dice_without(
     values: Tensor,
     labels: Tensor,
-    held: Tensor,
+    unseen: Tensor,
     num_classes: int,
     predict: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> float:
-    seen = values[~held]
+    seen = values[~unseen]
     mean, deviation = seen.mean(0), seen.std(0, correction=0)
     # A feature that does not vary among the others says nothing, however it varies here.
     scale = torch.where(deviation > 0, 1 / deviation.clamp_min(1e-30), 0.0)
-    predicted = predict((seen - mean) * scale, labels[~held], (values[held] - mean) * scale)
-    return _dice(predicted, labels[held], num_classes)
+    predicted = predict((seen - mean) * scale, labels[~unseen], (values[unseen] - mean) * scale)
+    return _dice(predicted, labels[unseen], num_classes)
 
 
 def _dice(predicted: Tensor, labels: Tensor, num_classes: int) -> float:

@@ -76,5 +76,5 @@ def _best_evidence(squares: Array, inside: Array, total: float, n: int) -> float
     grid = np.linspace(middle - reach, middle + reach, _GRID)
     best = int(np.argmin([loss(point) for point in grid]))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded")
-    return -min(float(found.fun), loss(grid[best]))
+    minimum = minimize_scalar(loss, bounds=(low, high), method="bounded")
+    return -min(float(minimum.fun), loss(grid[best]))

@@ -122,7 +122,7 @@ def score_source(
         ModelError: As for ``frozen_features``.
         ScoreError: As for ``frozen_features``.
     """
-    found = dict.fromkeys(SCORE_NAMES, float("nan"))
+    scores = dict.fromkeys(SCORE_NAMES, float("nan"))
     fitted = fitted_to(source.network, batches)
     features = features_as_is(fitted, batches)
     num_subjects = len(set(features[OUTPUT].owners))
@@ -130,11 +130,11 @@ def score_source(
     for depth, suffix in ((OUTPUT, ""), (MIDDLE, "_middle")):
         if depth in features:
             pixels = sample_pixels(features[depth], per_subject, seed=seed)
-            found |= {f"{k}{suffix}": v for k, v in _of_features(pixels, seed).items()}
+            scores |= {f"{k}{suffix}": v for k, v in _of_features(pixels, seed).items()}
             if depth in pilot:
                 others = sample_pixels(pilot[depth], per_subject, seed=seed)
-                found[f"cka_pilot{suffix}"] = linear_cka(pixels.values, others.values)
-    return found | (_of_outputs(fitted, batches) if source.output_fits else {})
+                scores[f"cka_pilot{suffix}"] = linear_cka(pixels.values, others.values)
+    return scores | (_of_outputs(fitted, batches) if source.output_fits else {})
 
 
 def _of_features(pixels: Pixels, seed: int) -> dict[str, float]:

@@ -122,8 +122,8 @@ def read_labels(
         check_same_place(file, image)
     stored = _unpacked(file)
     stored = stored[..., 0] if frames is None else stored[..., list(frames)]
-    found = np.unique(stored).tolist()
-    unknown = [value for value in found if value not in values]
+    present = np.unique(stored).tolist()
+    unknown = [value for value in present if value not in values]
     if unknown:
         known = ", ".join(f"{value} {classes[number]}" for value, number in values.items())
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
@@ -132,7 +132,7 @@ def read_labels(
             + (f". {cure}" if cure else "")
         )
     numbers = np.zeros(stored.shape, dtype=np.int64)
-    for value in found:
+    for value in present:
         numbers[stored == value] = values[value]
     return numbers
 

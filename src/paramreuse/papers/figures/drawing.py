@@ -239,10 +239,10 @@ def _layer_ticks(axes: "Axes", layers: Any, *, most: int = 18) -> None:
 
 def _legend_below(figure: "Figure", panels: Sequence["Axes"], *, told: str = "") -> None:
     parts = [axes.get_legend_handles_labels() for axes in panels]
-    handles = [handle for found, _ in parts for handle in found]
+    handles = [handle for entries, _ in parts for handle in entries]
     figure.legend(
         handles,
-        [label for _, found in parts for label in found],
+        [label for _, entries in parts for label in entries],
         loc="outside lower center",
         ncols=min(6, len(handles) or 1),
         title=_literal(told) or None,

@@ -44,7 +44,7 @@ def find_checkpoints(folder: Path) -> tuple[list[FoundCheckpoint], list[str]]:
     Returns:
         Those that can be read, and what is wrong with each of the others.
     """
-    found: list[FoundCheckpoint] = []
+    readable: list[FoundCheckpoint] = []
     problems: list[str] = []
     for path in _files(folder):
         try:
@@ -53,9 +53,9 @@ def find_checkpoints(folder: Path) -> tuple[list[FoundCheckpoint], list[str]]:
             problems.append(str(error))
             continue
         shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-        name = _free_name(path.stem, {item.name for item in found})
-        found.append(FoundCheckpoint(name, path, _network_of(shapes), tuple(shapes)[:3]))
-    return found, problems
+        name = _free_name(path.stem, {item.name for item in readable})
+        readable.append(FoundCheckpoint(name, path, _network_of(shapes), tuple(shapes)[:3]))
+    return readable, problems
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -180,23 +180,23 @@ def _class_name(value: int, values: list[int]) -> str:
 
 
 def _mask_values(folder: Path, pairs: Pairs) -> list[int]:
-    found: set[float] = set()
+    levels: set[float] = set()
     step = max(1, len(pairs.mask_files) // _MAX_MASKS)
     for path in pairs.mask_files[::step]:
         values = read_volume(path, spacing_mm=(1.0, 1.0)).values
-        found |= set(map(float, np.unique(values).tolist()))
-        if len(found) > 64 or any(value != int(value) for value in found):
+        levels |= set(map(float, np.unique(values).tolist()))
+        if len(levels) > 64 or any(value != int(value) for value in levels):
             raise StudyError(
-                f"cannot take {str(path)!r} for a mask: it has {len(found)} different values or "
+                f"cannot take {str(path)!r} for a mask: it has {len(levels)} different values or "
                 "more, expected a whole number per class. Masks need a folder of their own or a "
                 "word such as mask in their names"
             )
-    if len(found) < 2:
+    if len(levels) < 2:
         raise StudyError(
             f"cannot learn from the masks of {str(folder)!r}: all pixels of {pairs.masks!r} are "
-            f"{sorted(found)}, expected a background and at least one class"
+            f"{sorted(levels)}, expected a background and at least one class"
         )
-    return sorted(map(int, found))
+    return sorted(map(int, levels))
 
 
 def _nothing_found(folder: Path, tried: list[str]) -> str:

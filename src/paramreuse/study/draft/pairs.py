@@ -56,23 +56,23 @@ def guess_pairs(folder: Path) -> Pairs | None:
     Returns:
         The patterns that most files fit; None where there is no pair.
     """
-    named = [found for path in image_files(folder) if (found := _split(folder, path))]
+    named = [item for path in image_files(folder) if (item := _split(folder, path))]
     masks = {item.subject: item for item in named if item.is_mask}
     images = defaultdict(list)
     for item in named:
         if not item.is_mask and item.subject in masks:
             images[item.subject].append(item)
     shapes = Counter(
-        (found[0].before, found[0].after, masks[subject].before, masks[subject].after)
-        for subject, found in images.items()
+        (files[0].before, files[0].after, masks[subject].before, masks[subject].after)
+        for subject, files in images.items()
     )
     if not shapes:
         return None
     chosen = shapes.most_common(1)[0][0]
     subjects = [
         subject
-        for subject, found in images.items()
-        if (found[0].before, found[0].after) == chosen[:2]
+        for subject, files in images.items()
+        if (files[0].before, files[0].after) == chosen[:2]
         and (masks[subject].before, masks[subject].after) == chosen[2:]
     ]
     separator = _slice_separator(subjects, chosen[1])
@@ -89,15 +89,15 @@ def guess_pairs(folder: Path) -> Pairs | None:
 
 def image_files(folder: Path) -> Iterator[Path]:
     """List the NIfTI and PNG files of a folder, at most 20 000 and four folders deep."""
-    found = 0
+    listed = 0
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if len(parts) > 5 or any(part.startswith(".") for part in parts):
             continue
         if path.name.lower().endswith(ENDINGS) and path.is_file():
             yield path
-            found += 1
-            if found >= _MAX_FILES:
+            listed += 1
+            if listed >= _MAX_FILES:
                 return
 
 

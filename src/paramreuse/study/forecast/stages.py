@@ -111,7 +111,7 @@ def stage_costs(study: Study, counts: Counts, measured: Measured) -> list[StageC
 
 def _memory(peaks: Mapping[str, float], stages: Sequence[str]) -> dict[str, float]:
     """Return the peak of each stage; a process seldom gives back what a stage before it took."""
-    found: dict[str, float] = {}
+    memory: dict[str, float] = {}
     most = 0.0
     for stage in stages:
         if stage == "report":
@@ -119,8 +119,8 @@ def _memory(peaks: Mapping[str, float], stages: Sequence[str]) -> dict[str, floa
             most += max(0.0, peaks[stage] - peaks["compare"])
         else:
             most = max(most, peaks.get(stage, 0.0))
-        found[stage] = most
-    return found
+        memory[stage] = most
+    return memory
 
 
 def trained_models(study: Study) -> dict[str, ModelSpec]:

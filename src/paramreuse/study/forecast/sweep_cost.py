@@ -108,7 +108,7 @@ def sweep_cost(
             name: str, chosen: Sequence[Swap], images: PreparedBatches
         ) -> tuple[float, Sweep]:
             before = clock()
-            found = sweep_sites(
+            sweep = sweep_sites(
                 target,
                 source,
                 images,
@@ -119,45 +119,45 @@ def sweep_cost(
                 memory_limit_gb=spec.memory_limit_gb,
                 log=store.sweep_log(name),
             )
-            return clock() - before, found
+            return clock() - before, sweep
 
         timed("warm", some[:1], one)
         some_once, _ = timed("a", some, one)
         some_twice, _ = timed("b", some, two)
         more_once, _ = timed("c", more, one)
         before_more = _size(store)
-        more_twice, found = timed("more", more, two)
-        kept = _kept(store, found, before_more, clock)
+        more_twice, sweep = timed("more", more, two)
+        kept = _kept(store, sweep, before_more, clock)
         store.close()
-    replacements = len(found.replacements)
+    replacements = len(sweep.replacements)
     few, many = len(some) * replacements, len(more) * replacements
     if many == few or len(two) == len(one):
         # Too few swaps or slices to tell the parts apart: all of it is sweeping.
-        return SweepCost(0.0, 0.0, 0.0, more_twice / (many * len(two)), *kept), found
+        return SweepCost(0.0, 0.0, 0.0, more_twice / (many * len(two)), *kept), sweep
     few_batch, many_batch = some_twice - some_once, more_twice - more_once
     trial = max(0.0, many_batch - few_batch) / (many - few)
     batch = max(0.0, few_batch - few * trial)
     prepare = max(0.0, (more_once - some_once) / (many - few) - trial)
     setup = max(0.0, some_once - few * (prepare + trial) - batch)
-    return SweepCost(setup, batch, prepare, trial, *kept), found
+    return SweepCost(setup, batch, prepare, trial, *kept), sweep
 
 
 def _kept(
-    store: Store, found: Sweep, size_before: int, clock: Clock
+    store: Store, sweep: Sweep, size_before: int, clock: Clock
 ) -> tuple[float, float, float, float]:
     """Return seconds per score and per judged swap, and bytes per logged trial and per score."""
     num_logged = len(store.rows("statistics", sweep="more"))
     logged = _size(store) - size_before
-    num_scores = (len(found.scores) + 1) * len(found.subjects) * len(found.classes)
+    num_scores = (len(sweep.scores) + 1) * len(sweep.subjects) * len(sweep.classes)
     before = clock()
-    write_sweep(store, "kept", found)
+    write_sweep(store, "kept", sweep)
     keep = (clock() - before) / num_scores
     scored = _size(store) - size_before - logged
     again = read_sweep(store, "kept")
     assert again is not None, "it has just been written"
     before = clock()
     judge(again)
-    judged = (clock() - before) / len(found.swaps)
+    judged = (clock() - before) / len(sweep.swaps)
     return keep, judged, logged / max(1, num_logged), scored / num_scores
 
 
@@ -181,7 +181,7 @@ def _spread(swaps: Sequence[Swap], number: int) -> list[Swap]:
     layers: dict[int, list[Swap]] = {}
     for swap in swaps:
         layers.setdefault(swap.anchor.layer, []).append(swap)
-    held = list(layers.values())
-    width = max(1.0, len(held) / number)
-    chosen = [held[int((index + 0.5) * width)] for index in range(min(number, len(held)))]
+    groups = list(layers.values())
+    width = max(1.0, len(groups) / number)
+    chosen = [groups[int((index + 0.5) * width)] for index in range(min(number, len(groups)))]
     return [swap for group in chosen for swap in group]

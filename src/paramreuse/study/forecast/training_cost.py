@@ -130,11 +130,11 @@ def _few(prepared: PreparedSet, batch_size: int, task: Task) -> PreparedSet:
 
 def _save_seconds(model: nn.Module, clock: Clock) -> float:
     """Return the time to write weights, two moments of the optimiser and the best weights."""
-    held = [
+    states = [
         {key: value.clone() for key, value in model.state_dict().items()}
         for _ in range(COPIES_WHILE_TRAINING)
     ]
     with tempfile.TemporaryDirectory() as folder:
         before = clock()
-        torch.save(held, Path(folder) / "last.ckpt")
+        torch.save(states, Path(folder) / "last.ckpt")
         return clock() - before

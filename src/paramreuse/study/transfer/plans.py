@@ -75,10 +75,10 @@ def tell_plans(study: Study, plans: Mapping[str, SourcePlan]) -> Iterator[str]:
     if study.transfer is None or study.transfer.plan_from is None or not plans:
         return
     yield f"every plan is that of {study.transfer.plan_from}"
-    for source, found in plans.items():
-        if found.skipped:
-            first, wanted = found.skipped[0], len(found.plan.loaded) + len(found.skipped)
+    for source, fitted in plans.items():
+        if fitted.skipped:
+            first, wanted = fitted.skipped[0], len(fitted.plan.loaded) + len(fitted.skipped)
             yield (
-                f"{source} cannot give {len(found.skipped)} of its {wanted} sites, such as "
+                f"{source} cannot give {len(fitted.skipped)} of its {wanted} sites, such as "
                 f"{first.key}: {first.reason}"
             )

@@ -67,11 +67,11 @@ def _left_out(
     for attempt in attempts:
         if not attempt.strategy.follows_plan:
             continue
-        found = plans[attempt.source]
-        loaded = {site.key for site in found.plan.loaded}
+        fitted = plans[attempt.source]
+        loaded = {site.key for site in fitted.plan.loaded}
         if not loaded:
             emptied = f"{attempt.source} can give no site of the plan"
-            reasons[attempt] = emptied if found.skipped else "the plan is empty"
+            reasons[attempt] = emptied if fitted.skipped else "the plan is empty"
         elif attempt.strategy.freezes and parameters <= loaded:
             reasons[attempt] = "the plan freezes everything"
     return reasons

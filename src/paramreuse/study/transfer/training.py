@@ -116,7 +116,7 @@ def _recommended(job: Job, attempt: Attempt, drawn: PreparedSet, training: Model
     folder = job.bench.folder / "training" / attempt.name
     folder.mkdir(parents=True, exist_ok=True)
     with job.talk.progress(attempt.name) as progress:
-        found = recommend(
+        recommendation = recommend(
             job.bench.factory(TARGET),
             {name: opened(job, name) for name in job.bench.study.sources},
             batches(drawn, training.batch_size),
@@ -126,5 +126,5 @@ def _recommended(job: Job, attempt: Attempt, drawn: PreparedSet, training: Model
             folder=folder,
             progress=lambda spent, most: progress(round(spent), round(most)),
         )
-    job.talk.say("transfer", f"{attempt.name}: {found.reason}")
-    return found.model.eval()
+    job.talk.say("transfer", f"{attempt.name}: {recommendation.reason}")
+    return recommendation.model.eval()
