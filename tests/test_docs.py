@@ -105,14 +105,14 @@ def requests_of(site: Path) -> set[str]:
     tags = "link|script|img|iframe|source|video"
     loads = rf"<(?:{tags})\b[^>]*?\b(?:href|src)=[\"']?{elsewhere}"
     styles = rf"(?:@import|url\()[\s\"'(]*{elsewhere}"
-    found: set[str] = set()
+    loaded: set[str] = set()
     for path in site.rglob("*"):
         if path.suffix in (".html", ".css"):
             text = path.read_text(encoding="utf-8")
-            found |= set(re.findall(styles, text)) | set(re.findall(loads, text))
+            loaded |= set(re.findall(styles, text)) | set(re.findall(loads, text))
             # The theme's script would load a library for such a block.
-            found |= {f"mermaid in {path}"} if 'class="mermaid"' in text else set()
-    return found
+            loaded |= {f"mermaid in {path}"} if 'class="mermaid"' in text else set()
+    return loaded
 
 
 def test_what_a_page_loads_from_elsewhere_is_seen(tmp_path: Path) -> None:

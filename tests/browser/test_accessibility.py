@@ -36,12 +36,12 @@ def test_axe_finds_no_serious_fault(show, study_page, axe: str, scheme: str, wid
 
     # The page's own policy lets no foreign script in, hence bypass_csp.
     opened.page.evaluate(axe)
-    found = opened.page.evaluate("axe.run()")
+    audit = opened.page.evaluate("axe.run()")
 
-    assert len(found["passes"]) > 15, "axe looked at the page"
+    assert len(audit["passes"]) > 15, "axe looked at the page"
     serious = [
         f"{fault['id']}: {fault['nodes'][0]['html'][:200]} ({len(fault['nodes'])} places)"
-        for fault in found["violations"]
+        for fault in audit["violations"]
         if fault["impact"] in ("serious", "critical")
     ]
     assert serious == []

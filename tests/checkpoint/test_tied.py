@@ -65,9 +65,9 @@ def test_a_swap_replaces_both_holders(tie: Callable[[nn.Module, nn.Module], None
     target, other = with_tied_weights(tie, 0), with_tied_weights(tie, 1)
     inputs = torch.randn(2, 1, 4, 4)
     with torch.no_grad():
-        found = run_with(target, {"a.weight": other.a.weight}, inputs)
+        outputs = run_with(target, {"a.weight": other.a.weight}, inputs)
         target.a.weight.copy_(other.a.weight)
-        torch.testing.assert_close(found, target(inputs), rtol=0, atol=0)
+        torch.testing.assert_close(outputs, target(inputs), rtol=0, atol=0)
 
 
 @BOTH

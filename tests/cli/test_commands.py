@@ -214,10 +214,10 @@ def test_compare_writes_json_in_the_agreed_shape(run: Run, tmp_path: Path) -> No
 
     status, out, err = run("compare", target, other, target, "--json")
 
-    found = json.loads(out)
+    written = json.loads(out)
     assert (status, err) == (0, "")
-    assert found["target"] == str(target)
-    changed, same = found["sources"]
+    assert written["target"] == str(target)
+    changed, same = written["sources"]
     assert (changed["name"], same["name"]) == (str(other), str(target))
     assert {"name", "lineage", "identical_share", "rows", "skipped"} <= changed.keys()
     assert same["lineage"] == "shared"
@@ -270,18 +270,18 @@ def test_json_has_null_where_there_is_no_number(capsys: pytest.CaptureFixture[st
 def test_judge_writes_json_in_the_agreed_shape(run: Run, swept_folder: Path) -> None:
     status, out, err = run("judge", swept_folder, "--json")
 
-    found = json.loads(out)
+    judged = json.loads(out)
     assert (status, err) == (0, "")
-    assert [row["source"] for row in found] == ["ae", "same"]
+    assert [row["source"] for row in judged] == ["ae", "same"]
     agreed = {"source", "tolerance", "confidence", "reusable_network", "kernel_share", "sites"}
-    assert agreed <= found[0].keys()
-    assert (found[0]["tolerance"], found[0]["confidence"]) == (0.02, 0.95)
-    assert list(found[0]["sites"][0]) == [
+    assert agreed <= judged[0].keys()
+    assert (judged[0]["tolerance"], judged[0]["confidence"]) == (0.02, 0.95)
+    assert list(judged[0]["sites"][0]) == [
         *("swap", "family", "layer", "path", "kind", "drop", "drop_low", "drop_high"),
         *("control_drop", "paper", "verdict"),
     ]
-    assert len(found[0]["sites"]) == 14
-    same = found[1]
+    assert len(judged[0]["sites"]) == 14
+    same = judged[1]
     assert (same["reusable_network"], same["kernel_share"]) == (True, 1.0)
     assert {site["verdict"] for site in same["sites"]} == {"identical"}
     assert {site["drop"] for site in same["sites"]} == {0.0}
@@ -292,9 +292,9 @@ def test_judge_takes_another_tolerance_without_a_forward_pass(
 ) -> None:
     monkeypatch.setattr(stages, "sweep_sites", None)
 
-    (found, _) = json.loads(run("judge", swept_folder, "--tolerance", 1, "--json")[1])
-    assert found["tolerance"] == 1.0
-    assert {site["paper"] for site in found["sites"]} == {"reusable"}
+    (judged, _) = json.loads(run("judge", swept_folder, "--tolerance", 1, "--json")[1])
+    assert judged["tolerance"] == 1.0
+    assert {site["paper"] for site in judged["sites"]} == {"reusable"}
     (other, _) = json.loads(run("judge", swept_folder, "--confidence", 0.5, "--json")[1])
     assert other["confidence"] == 0.5
     (again, _) = json.loads(run("judge", swept_folder, "--json")[1])
@@ -567,11 +567,11 @@ def test_run_writes_json_and_refuses_a_logger_that_there_is_not(run: Run, tmp_pa
     assert "unknown logger 'neptune': expected one of ['csv'," in err
 
     status, out, err = run("run", path, "--out", folder, "--until", "judge", "--json", "--quiet")
-    found = json.loads(out)
+    ended = json.loads(out)
     assert (status, err) == (0, "")
-    assert list(found) == ["folder", "sources", "transfer", "answer", "report"]
-    assert [row["source"] for row in found["sources"]] == ["ae"]
-    assert (found["transfer"], found["report"]) == ([], None)
+    assert list(ended) == ["folder", "sources", "transfer", "answer", "report"]
+    assert [row["source"] for row in ended["sources"]] == ["ae"]
+    assert (ended["transfer"], ended["report"]) == ([], None)
 
 
 def test_plan_says_nothing_where_quiet_is_wanted(

@@ -186,15 +186,15 @@ def test_a_hook_that_changes_a_layer_s_output_is_not_lost() -> None:
 
 
 class Placed(nn.Module):
-    """Computes with tensors that are no parameters: made on the way, and held."""
+    """Computes with tensors that are no parameters: made on the way, and an attribute."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 3, 1)
-        self.held = torch.linspace(0, 1, 4)
+        self.line = torch.linspace(0, 1, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x + torch.arange(4.0)) + self.held
+        return self.conv(x + torch.arange(4.0)) + self.line
 
 
 def test_tensors_that_are_no_parameters_are_not_hung_on_the_model() -> None:

@@ -197,11 +197,11 @@ def test_extents_by_hand() -> None:
     engine = together(Turned().eval(), torch.randn(3, 2, 4, 4))
     network = next(iter(engine._fitted.values())).network
 
-    found = extents_of(network, torch.randn(3, 2, 4, 4))
+    extents = extents_of(network, torch.randn(3, 2, 4, 4))
 
     # Samples along the first axis at both ends and along the second between; the doubled scale and
     # its first value hold none.
-    assert sorted(map(str, found)) == sorted(["0", "1", "1", "None", "None", "1", "0"])
+    assert sorted(map(str, extents)) == sorted(["0", "1", "1", "None", "None", "1", "0"])
 
 
 class Bound(nn.Module):
@@ -225,10 +225,10 @@ def test_a_network_that_cannot_take_a_larger_batch_swaps_one_at_a_time_and_says_
     engine, variants = together(target, inputs), layer_by_layer(state)
     with torch.no_grad():
         engine.baseline(inputs)
-        found = list(engine.swapped(variants))
+        jointly = list(engine.swapped(variants))
         wanted = [torch.func.functional_call(target, variant, (inputs,)) for variant in variants]
 
-    for one, other in zip(found, wanted, strict=True):
+    for one, other in zip(jointly, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     assert len(engine.notes) == 1
     assert "one at a time" in engine.notes[0]
@@ -298,7 +298,7 @@ class Living(TorchDispatchMode):
             if isinstance(value, Tensor) and value.layout is torch.strided:
                 ref = StorageWeakRef(value.untyped_storage())
                 self._alive[ref.cdata] = (ref, value.untyped_storage().nbytes())
-        self._alive = {key: held for key, held in self._alive.items() if not held[0].expired()}
+        self._alive = {key: slot for key, slot in self._alive.items() if not slot[0].expired()}
         self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
         return result
 
@@ -368,11 +368,11 @@ def test_a_sweep_on_a_gpu_gives_the_scores_of_the_cpu(
     ]
 
     assert torch.backends.cudnn.allow_tf32
-    for wanted, found in pairs:
-        assert found.notes == ()
+    for wanted, joint in pairs:
+        assert joint.notes == ()
         for name, scores in wanted.scores.items():
-            assert abs(scores - found.scores[name]).max() <= 1e-5
-        words = [[j.verdict for j in judge(sweep).judgements] for sweep in (wanted, found)]
+            assert abs(scores - joint.scores[name]).max() <= 1e-5
+        words = [[j.verdict for j in judge(sweep).judgements] for sweep in (wanted, joint)]
         assert words[0] == words[1]
 
 

@@ -95,7 +95,7 @@ def test_scores_are_those_of_a_copy_and_the_model_stays(kind: type[nn.Module], e
             for site in swap.sites:
                 slots[site.key].copy_(lent[site.key])
             expected = score.score(score.statistics(twin(x), y).numpy())
-        found = sweep.scores[swap.name, "source"]
-        assert found == pytest.approx(expected, abs=1e-6, nan_ok=True), swap.name
+        measured = sweep.scores[swap.name, "source"]
+        assert measured == pytest.approx(expected, abs=1e-6, nan_ok=True), swap.name
     assert all(torch.equal(before[key], value) for key, value in target.state_dict().items())
     assert target(x).shape == (4, 3, 12, 12)

@@ -156,7 +156,7 @@ def test_threads_are_given_back_when_the_caller_stops_asking() -> None:
 
 def test_the_model_is_the_same_afterwards_bit_for_bit() -> None:
     target, state, inputs = pair(Residual)
-    held = {key: tensor.clone() for key, tensor in target.state_dict().items()}
+    untouched = {key: tensor.clone() for key, tensor in target.state_dict().items()}
     places = {key: tensor.data_ptr() for key, tensor in target.state_dict().items()}
     flags = {key: p.requires_grad for key, p in target.named_parameters()}
 
@@ -166,7 +166,7 @@ def test_the_model_is_the_same_afterwards_bit_for_bit() -> None:
         list(engine.swapped([{k: v} for k, v in state.items()]))
 
     after = target.state_dict()
-    assert all(torch.equal(held[key], after[key]) for key in held)
+    assert all(torch.equal(untouched[key], after[key]) for key in untouched)
     assert places == {key: tensor.data_ptr() for key, tensor in after.items()}
     assert flags == {key: p.requires_grad for key, p in target.named_parameters()}
     assert not any(m.training or m._forward_hooks for m in target.modules())
@@ -237,8 +237,8 @@ def test_torch_fx_gives_the_same_network(make: type[nn.Module]) -> None:
     nodes, output = fused(graph)
 
     with torch.no_grad():
-        found, _ = Network(nodes, output, graph.tensors).clean_pass(inputs)
-        torch.testing.assert_close(found, target(inputs), rtol=1e-5, atol=1e-5)
+        outputs, _ = Network(nodes, output, graph.tensors).clean_pass(inputs)
+        torch.testing.assert_close(outputs, target(inputs), rtol=1e-5, atol=1e-5)
 
 
 def test_convolution_norm_residual_and_relu_are_one_node() -> None:
@@ -291,17 +291,17 @@ def test_the_largest_values_are_dropped_first() -> None:
     target, _, inputs = pair(Skip)
     everything = PartialEngine(target, inputs[:1])
     fixed = next(iter(everything._fitted.values()))._fixed_bytes()
-    held = []
+    chunks = []
     for limit in (1, fixed + 4000, 10**9):
         engine = PartialEngine(target, inputs[:1], memory_limit_gb=limit / 1e9)
         engine.baseline(inputs[:1])
-        held.append({slot: value.nbytes for slot, value in engine._chunks[0].kept.items()})
+        chunks.append({slot: value.nbytes for slot, value in engine._chunks[0].kept.items()})
 
     # The image is kept in any case.
-    assert list(held[0]) == [(0, None)]
-    assert sum(held[1].values()) - held[1][0, None] <= 4000 < sum(held[2].values())
-    dropped = held[2].keys() - held[1].keys()
-    assert max(held[1].values()) <= min(held[2][slot] for slot in dropped)
+    assert list(chunks[0]) == [(0, None)]
+    assert sum(chunks[1].values()) - chunks[1][0, None] <= 4000 < sum(chunks[2].values())
+    dropped = chunks[2].keys() - chunks[1].keys()
+    assert max(chunks[1].values()) <= min(chunks[2][slot] for slot in dropped)
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
@@ -429,9 +429,9 @@ def test_folding_rounds_once() -> None:
     tensors = {name: torch.rand(256, generator=generator) for name in names}
     exact = {name: tensor.double() for name, tensor in tensors.items()}
 
-    found = scale_and_shift(node, tensors)
+    folded = scale_and_shift(node, tensors)
 
-    for one, other in zip(found, scale_and_shift(node, exact), strict=True):
+    for one, other in zip(folded, scale_and_shift(node, exact), strict=True):
         assert one is not None
         assert other is not None
         assert torch.equal(one, other.float())

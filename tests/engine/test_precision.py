@@ -19,19 +19,19 @@ newer = pytest.mark.skipif(
 
 def settings() -> list[object]:
     """Return every setting; ``None`` for one that others contradict."""
-    return [switch.held() for switch in _precision_switches()]
+    return [switch.value() for switch in _precision_switches()]
 
 
 @pytest.fixture(autouse=True)
 def _settings_as_they_were() -> Iterator[None]:
     general = getattr(backends, "fp32_precision", None)
-    held = settings()
+    before = settings()
     yield
     if general is not None:
         backends.fp32_precision = general  # type: ignore[attr-defined]
-    for switch, value in zip(_precision_switches(), held, strict=True):
+    for switch, value in zip(_precision_switches(), before, strict=True):
         switch.restore(value)
-    assert settings() == held
+    assert settings() == before
 
 
 def allow_tf32_in_cublas() -> None:

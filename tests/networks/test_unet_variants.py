@@ -229,11 +229,11 @@ def test_the_partial_engine_gives_what_full_passes_give(
 
     with torch.no_grad():
         assert_alike(engine.baseline(inputs), full.baseline(inputs))
-        found, wanted = list(engine.swapped(variants)), list(full.swapped(variants))
+        fast, wanted = list(engine.swapped(variants)), list(full.swapped(variants))
 
     assert engine.notes == ()
-    assert len(found) == 110 + (8 if upsampling == "transposed" else 0)
-    for site, one, other in zip(sites, found, wanted, strict=True):
+    assert len(fast) == 110 + (8 if upsampling == "transposed" else 0)
+    for site, one, other in zip(sites, fast, wanted, strict=True):
         assert_alike(one, other, site.name)
 
 

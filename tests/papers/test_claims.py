@@ -172,7 +172,7 @@ def test_an_interval_over_a_table_resamples_rows_and_columns() -> None:
 def test_a_swap_scored_on_too_few_subjects_is_undecided() -> None:
     arm = made_up_arm("unet", {"W": LARGE})
     sweep = arm.sweeps["A2"]
-    scores = {name: held.copy() for name, held in sweep.scores.items()}
+    scores = {name: table.copy() for name, table in sweep.scores.items()}
     scores["W 1", "source"][0] = np.nan
 
     words = possible_words(arm, replace(sweep, scores=scores), sweep.swaps[:1], Condition("shared"))
@@ -268,7 +268,7 @@ def test_only_single_swaps_are_counted() -> None:
 def test_a_subject_that_one_swap_was_not_scored_on_is_left_out() -> None:
     arm = made_up_arm("unet", {"W": LARGE, "W 1": 0.0})
     sweep = arm.sweeps["A2"]
-    scores = {name: held.copy() for name, held in sweep.scores.items()}
+    scores = {name: table.copy() for name, table in sweep.scores.items()}
     scores["W 1", "source"][0] = np.nan
 
     means = mean_by_subject(replace(sweep, scores=scores), swaps_of(arm, sweep, "W")[:2])

@@ -50,12 +50,12 @@ def test_the_predicted_layers_are_those_of_the_papers_words() -> None:
 
 
 def test_c5_holds_on_the_papers_own_list() -> None:
-    found = finding("C5", arm_with(at(PAPERS)))
+    judged = finding("C5", arm_with(at(PAPERS)))
 
     # 6 of 8 predicted, 2 of 9 others; by hand the chance of 6 or more among the 8 is
     # (C(8,6) C(9,2) + C(8,7) C(9,1) + C(8,8)) / C(17,8) = (1008 + 72 + 1) / 24310 = 0.0445.
-    assert found.outcome == "holds"
-    assert found.numbers == "not reusable: 6 of 8 predicted, 2 of 9 others (p = 0.044)"
+    assert judged.outcome == "holds"
+    assert judged.numbers == "not reusable: 6 of 8 predicted, 2 of 9 others (p = 0.044)"
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,13 @@ def test_c2_looks_at_the_first_mean_alone() -> None:
 def test_c2_gives_the_drop_beyond_the_arms_tolerance() -> None:
     unet, pspnet = both({"RM 1": 0.05}, {"RM 1": LARGE})
 
-    found = finding("C2", replace(unet, tolerance=0.07), pspnet)
+    judged = finding("C2", replace(unet, tolerance=0.07), pspnet)
 
-    assert found.numbers == (
+    assert judged.numbers == (
         "UNet drop of RM 1 minus the tolerance -0.020 [-0.020, -0.020]; "
         "PSPNet drop of RM 1 minus the tolerance +0.230 [+0.230, +0.230]"
     )
-    assert found.reason == "UNet drop of RM 1 minus the tolerance is not above 0"
+    assert judged.reason == "UNet drop of RM 1 minus the tolerance is not above 0"
 
 
 def test_intervals_have_the_confidence_of_the_arm() -> None:
@@ -99,9 +99,9 @@ def test_few_subjects_decide_nothing(number: int) -> None:
 
     for cut, counted in ((few, number), (unknown, 0)):
         for claim in ("C1", "C2", "C3", "C4", "C6", "C7"):
-            found = finding(claim, replace(unet, sweeps={"A2": cut}), pspnet)
-            assert found.outcome == "cannot tell"
-            assert found.reason == (
+            judged = finding(claim, replace(unet, sweeps={"A2": cut}), pspnet)
+            assert judged.outcome == "cannot tell"
+            assert judged.reason == (
                 f"unet-shared: {counted} subjects were scored, expected 6 or more for an interval "
                 "over subjects"
             )
@@ -154,9 +154,9 @@ def test_c3_with_the_control_counts_no_indifferent_weight() -> None:
 def test_c3_cannot_tell_without_one_of_the_kinds() -> None:
     unet, pspnet = both(STATISTICS, STATISTICS)
 
-    found = finding("C3", only_kinds(unet, "RM", "RV", "RW"), pspnet)
+    judged = finding("C3", only_kinds(unet, "RM", "RV", "RW"), pspnet)
 
-    assert (found.outcome, found.reason) == (
+    assert (judged.outcome, judged.reason) == (
         "cannot tell",
         "the arm unet-shared has no swap of RB",
     )
@@ -239,10 +239,10 @@ def test_c4_takes_each_share_of_its_own_baseline() -> None:
         replace(pspnet, recalibrated=again("pspnet")),
     )
 
-    found = finding("C4", *arms, under="shared_recalibrated")
+    judged = finding("C4", *arms, under="shared_recalibrated")
 
-    assert found.outcome == "holds"
-    assert "UNet W minus RM +0.333 [+0.333, +0.333] (0.600 against 0.267)" in found.numbers
+    assert judged.outcome == "holds"
+    assert "UNet W minus RM +0.333 [+0.333, +0.333] (0.600 against 0.267)" in judged.numbers
 
 
 @pytest.mark.parametrize("kind", ["W", "B", "RM", "RV", "RW", "RB"])
@@ -250,9 +250,9 @@ def test_c4_cannot_tell_without_one_of_the_kinds(kind: str) -> None:
     unet, pspnet = both(SENSITIVE, SENSITIVE)
     others = [other for other in ("W", "B", "RM", "RV", "RW", "RB") if other != kind]
 
-    found = finding("C4", unet, only_kinds(pspnet, *others))
+    judged = finding("C4", unet, only_kinds(pspnet, *others))
 
-    assert (found.outcome, found.reason) == (
+    assert (judged.outcome, judged.reason) == (
         "cannot tell",
         f"the arm pspnet-shared has no swap of {kind}",
     )
@@ -275,10 +275,10 @@ def falling(noise: float) -> Drops:
     ],
 )
 def test_c7_asks_for_drops_that_fall_with_depth(drops: Drops, value: str, expected: str) -> None:
-    found = finding("C7", made_up_arm("unet", drops))
+    judged = finding("C7", made_up_arm("unet", drops))
 
-    assert value in found.numbers
-    assert found.outcome == expected
+    assert value in judged.numbers
+    assert judged.outcome == expected
 
 
 def test_c7_agrees_with_scipy() -> None:

@@ -60,23 +60,23 @@ def test_c1_leaves_the_output_layer_and_other_kinds_out() -> None:
     # 12 of 25 without the output layer 26; with it 13 of 26.
     pspnet = made_up_arm("pspnet", kernels(NONE, layers=range(14, 27), rest=LARGE))
 
-    found = finding("C1", pspnet, BAD)
+    judged = finding("C1", pspnet, BAD)
 
-    assert found.outcome == "does not hold"
-    assert found.numbers == (
+    assert judged.outcome == "does not hold"
+    assert judged.numbers == (
         "baseline PSPNet 0.750, UNet 0.750; PSPNet kernels 12 of 25 reusable; UNet kernels 0 of 18 "
         "reusable"
     )
-    assert found.reason == "PSPNet kernels: fewer than 50% reusable"
+    assert judged.reason == "PSPNet kernels: fewer than 50% reusable"
 
 
 def test_c1_says_how_many_are_undecided() -> None:
     pspnet = made_up_arm("pspnet", kernels(WAVERING, layers=range(1, 15), rest=NONE))
 
-    found = finding("C1", pspnet, BAD)
+    judged = finding("C1", pspnet, BAD)
 
-    assert "PSPNet kernels 11 to 25 of 25 reusable" in found.numbers
-    assert found.reason == "PSPNet kernels: 14 undecided"
+    assert "PSPNet kernels 11 to 25 of 25 reusable" in judged.numbers
+    assert judged.reason == "PSPNet kernels: 14 undecided"
 
 
 def test_c1_with_the_control_counts_no_indifferent_kernel() -> None:
@@ -255,10 +255,10 @@ def test_c10_asks_for_less_cost_by_short_connections_alone(
 
 
 def test_c10_gives_four_differences_and_names_the_one_that_fails() -> None:
-    found = finding("C10", *four_unets(MUCH, LITTLE, ONLY_CHANGING, LITTLE))
+    judged = finding("C10", *four_unets(MUCH, LITTLE, ONLY_CHANGING, LITTLE))
 
     # 9 of 18 kernels change the number of features: (0.5 + 0.1) / 2 - 0.1, over 0.75.
-    assert found.numbers == (
+    assert judged.numbers == (
         "share of the score lost, with long connections, kernels of plain minus residual +0.533 "
         "[+0.533, +0.533] (0.667 against 0.133); share of the score lost, with long connections, "
         "same-feature kernels of plain minus residual +0.533 [+0.533, +0.533] (0.667 against "
@@ -266,7 +266,7 @@ def test_c10_gives_four_differences_and_names_the_one_that_fails() -> None:
         "[+0.267, +0.267] (0.400 against 0.133); share of the score lost, without, same-feature "
         "kernels of plain minus residual +0.000 [+0.000, +0.000] (0.133 against 0.133)"
     )
-    assert found.reason == (
+    assert judged.reason == (
         "share of the score lost, without, same-feature kernels of plain minus residual is not "
         "above 0"
     )
@@ -303,17 +303,17 @@ def scoring(arm: Arm, baseline: float, *, lost: float) -> Arm:
     """The arm with another baseline, of which every swap loses a share."""
     sweep = arm.sweeps["A2"]
     scores = {name: np.tile([1.0, baseline * (1 - lost)], (6, 1)) for name in sweep.scores}
-    held = replace(sweep, baseline=np.tile([1.0, baseline], (6, 1)), scores=scores)
-    return replace(arm, sweeps={"A2": held})
+    scored = replace(sweep, baseline=np.tile([1.0, baseline], (6, 1)), scores=scores)
+    return replace(arm, sweeps={"A2": scored})
 
 
 def test_c6_and_c10_compare_what_each_network_had_to_lose() -> None:
     unet, pspnet = arms_with(NONE, NONE)
     # Shares of 0.5 and 0.6.
     arms = scoring(unet, 0.8, lost=0.5), scoring(pspnet, 0.7, lost=0.6)
-    found = finding("C6", *arms)
-    assert found.outcome == "does not hold"
-    assert "-0.100 [-0.100, -0.100] (0.500 against 0.600)" in found.numbers
+    judged = finding("C6", *arms)
+    assert judged.outcome == "does not hold"
+    assert "-0.100 [-0.100, -0.100] (0.500 against 0.600)" in judged.numbers
     # Drops of 0.4 and 0.45, shares of 0.8 and 0.5: the smaller drop is the larger share.
     assert outcome("C6", scoring(unet, 0.5, lost=0.8), scoring(pspnet, 0.9, lost=0.5)) == "holds"
     plain, residual, *bare = four_unets(MUCH, LITTLE, MUCH, LITTLE)
@@ -326,10 +326,10 @@ def test_c6_and_c10_cannot_rank_networks_that_lose_everything(
     baselines: tuple[float, float],
 ) -> None:
     unet, pspnet = arms_with(NONE, NONE)
-    found = finding(
+    judged = finding(
         "C6", scoring(unet, baselines[0], lost=1), scoring(pspnet, baselines[1], lost=1)
     )
-    assert (found.outcome, found.reason) == (
+    assert (judged.outcome, judged.reason) == (
         "cannot tell",
         "UNet's kernels minus PSPNet's: both lose nearly all of the score, which cannot rank them",
     )
@@ -349,9 +349,9 @@ def test_nearly_everything_is_nine_tenths_on_both_sides(least: float, expected: 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.19, float("nan")])
 def test_a_target_that_learnt_nothing_tells_nothing(baseline: float) -> None:
-    found = finding("C1", scoring(GOOD, baseline, lost=0), BAD)
+    judged = finding("C1", scoring(GOOD, baseline, lost=0), BAD)
 
-    assert (found.outcome, found.reason) == (
+    assert (judged.outcome, judged.reason) == (
         "cannot tell",
         f"the target of the arm pspnet-shared scores only {baseline:.3f}, less than 10 times the "
         "tolerance of 0.02: nothing to lose",
@@ -359,10 +359,10 @@ def test_a_target_that_learnt_nothing_tells_nothing(baseline: float) -> None:
 
 
 def test_a_target_of_ten_tolerances_is_judged() -> None:
-    found = finding("C1", scoring(GOOD, 0.2, lost=0), BAD)
+    judged = finding("C1", scoring(GOOD, 0.2, lost=0), BAD)
 
-    assert found.outcome == "holds"
-    assert found.numbers.startswith("baseline PSPNet 0.200, UNet 0.750; ")
+    assert judged.outcome == "holds"
+    assert judged.numbers.startswith("baseline PSPNet 0.200, UNet 0.750; ")
 
 
 def test_a_subject_with_nothing_to_lose_is_left_out_of_shares() -> None:
@@ -380,10 +380,10 @@ def test_two_arms_of_one_form_are_named_whatever_their_order() -> None:
     other = replace(made_up_arm("pspnet", {"W": LARGE}), name="another")
 
     for arms in ((GOOD, other, BAD), (other, GOOD, BAD)):
-        found = finding("C1", *arms)
-        assert found.outcome == "cannot tell"
-        assert "pspnet-shared" in found.reason
-        assert "another" in found.reason
+        judged = finding("C1", *arms)
+        assert judged.outcome == "cannot tell"
+        assert "pspnet-shared" in judged.reason
+        assert "another" in judged.reason
     twice = evidence(replace(BAD, name="again"), BAD)
     assert "again and unet-shared" in paper_tables(twice).missing["table-1"]
     assert "again and unet-shared" in figure_frames(twice).missing["figure-03"]

@@ -79,10 +79,10 @@ def test_a_layer_that_is_the_same_in_all_models_tells_nothing_apart() -> None:
 
 
 def test_c8_gives_medians_and_differences() -> None:
-    found = finding("C8", arm_of({"A2": 0.1, "B1": 0.9, "B2": 0.3}))
+    judged = finding("C8", arm_of({"A2": 0.1, "B1": 0.9, "B2": 0.3}))
 
     # (0.3 - 0.1) / 0.3 and (0.3 - 0.9) / 0.9.
-    assert found.numbers == (
+    assert judged.numbers == (
         "median RMSE B2 0.3, A2 0.1, B1 0.9; relative difference B2 against A2 +0.667 [+0.667, "
         "+0.667], B2 against B1 -0.667 [-0.667, -0.667]"
     )
@@ -214,9 +214,9 @@ def test_c9_cannot_tell_where_none_is_the_nearest() -> None:
 
 
 def test_c9_gives_the_numbers_of_the_farthest_against_nothing() -> None:
-    found = finding("C9", arm_of(RANKED, transfer=trained_scores()))
+    judged = finding("C9", arm_of(RANKED, transfer=trained_scores()))
 
-    assert found.numbers == (
+    assert judged.numbers == (
         "median RMSE A2 0.1, B2 0.5, B1 0.9; "
         "relative difference A2 against B2 -0.800 [-0.800, -0.800]; "
         "plan-finetune: Dice of A2 minus B2 +0.100 [+0.100, +0.100]; "
@@ -291,10 +291,10 @@ def test_c9_is_paired_by_subject_and_repetition() -> None:
         a2=higher, b2=lower, b1=[[d - 0.01 for d in repetition] for repetition in lower]
     )
 
-    found = finding("C9", arm_of(RANKED, transfer=transfer))
+    judged = finding("C9", arm_of(RANKED, transfer=transfer))
 
-    assert found.outcome == "holds"
-    assert "Dice of A2 minus B2 +0.010 [+0.010, +0.010]" in found.numbers
+    assert judged.outcome == "holds"
+    assert "Dice of A2 minus B2 +0.010 [+0.010, +0.010]" in judged.numbers
 
 
 def test_c9_takes_the_relative_rmse_where_that_is_the_condition() -> None:

@@ -49,9 +49,9 @@ def frame_of(name: str, *arms: Arm) -> pd.DataFrame:
 
 
 def reason(name: str, *arms: Arm) -> str:
-    found = figure_frames(made_up_evidence(*arms))
-    assert name not in found.frames
-    return found.missing[name]
+    made = figure_frames(made_up_evidence(*arms))
+    assert name not in made.frames
+    return made.missing[name]
 
 
 def curves(axes: Axes) -> dict[str, Line2D]:
@@ -260,13 +260,13 @@ def test_a_figure_without_its_models_is_missing_with_the_reason() -> None:
 def test_independent_starts_are_figures_of_their_own_where_they_were_run() -> None:
     evidence = made_up_evidence(paper_arm(), paper_arm(start="independent"))
 
-    found = figure_frames(evidence)
+    made = figure_frames(evidence)
 
-    assert sorted(found.frames) == sorted(
+    assert sorted(made.frames) == sorted(
         f"figure-0{number}{ending}" for number in (3, 4, 5, 6) for ending in ("", "-independent")
     )
-    assert sorted(found.missing) == NUMBERS[4:]
-    assert set(found.frames["figure-03-independent"]["arm"]) == {"unet-independent"}
+    assert sorted(made.missing) == NUMBERS[4:]
+    assert set(made.frames["figure-03-independent"]["arm"]) == {"unet-independent"}
 
 
 # --- what is drawn ------------------------------------------------------------------------------
@@ -504,7 +504,7 @@ def test_at_full_depth_every_drawing_is_small() -> None:
         biased_arm(num_layers=25),
     )
 
-    found = figure_frames(made_up_evidence(*arms))
+    made = figure_frames(made_up_evidence(*arms))
 
-    sizes = {name: len(svg_text(draw(frame), "f00i")) for name, frame in found.frames.items()}
+    sizes = {name: len(svg_text(draw(frame), "f00i")) for name, frame in made.frames.items()}
     assert max(sizes.values()) < 100_000, sizes

@@ -52,7 +52,7 @@ class Reader(HTMLParser):
             self.cells[-1] += data.rstrip("\n")
 
     def values(self, name: str) -> list[str]:
-        return [str(held[name]) for _, held in self.tags if name in held]
+        return [str(attributes[name]) for _, attributes in self.tags if name in attributes]
 
 
 def small_evidence(name: str = "papers") -> Evidence:
@@ -99,15 +99,15 @@ def test_every_figure_and_table_is_a_file(results_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_whole_protocol_has_every_figure_and_table(tmp_path: Path) -> None:
-    found = write_results(made_up_evidence(), tmp_path, CLAIMS, NUMBERS)
+    page = write_results(made_up_evidence(), tmp_path, CLAIMS, NUMBERS)
 
-    assert found == tmp_path / "results.html"
+    assert page == tmp_path / "results.html"
     for number in range(3, 15):
         assert (tmp_path / "figures" / f"figure-{number:02d}.svg").is_file()
     for name in ("table-1", "table-2", "table-3"):
         assert (tmp_path / "tables" / f"{name}.csv").is_file()
-    assert "Not here" not in found.read_text(encoding="utf-8")
-    ids = Reader(found.read_text(encoding="utf-8")).values("id")
+    assert "Not here" not in page.read_text(encoding="utf-8")
+    ids = Reader(page.read_text(encoding="utf-8")).values("id")
     assert max(Counter(ids).values()) == 1
 
 
@@ -177,7 +177,7 @@ def test_the_page_needs_no_script_and_no_address(results_folder: Path, page: Rea
     assert style is not None
 
     digest = b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-    (policy,) = [held["content"] for _, held in page.tags if "http-equiv" in held]
+    (policy,) = [attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes]
     assert f"style-src 'sha256-{digest}'" in str(policy)
     assert "default-src 'none'" in str(policy)
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "img", "iframe", "object"})

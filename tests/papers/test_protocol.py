@@ -97,8 +97,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_arm_is_a_run_folder_of_its_own(ran: Path) -> None:
     for name in ARMS:
         arm = ran / "arms" / name
-        held = yaml.safe_load((arm / "study.yaml").read_text())
-        assert held["name"] == f"two-{name}"
+        content = yaml.safe_load((arm / "study.yaml").read_text())
+        assert content["name"] == f"two-{name}"
         assert (arm / "report.html").is_file()
 
 
@@ -141,10 +141,10 @@ def test_distances_are_those_of_the_files(ran: Path) -> None:
     ours, theirs = (read_checkpoint(models / f"{name}.safetensors") for name in ("target", "A2"))
     expected = rmse(ours["down2.conv1.weight"], theirs["down2.conv1.weight"])
 
-    found = [d for d in evidence.arms[0].distances if (d.kind, d.layer) == ("W", 3)]
+    distances = [d for d in evidence.arms[0].distances if (d.kind, d.layer) == ("W", 3)]
 
-    assert [(d.first, d.second, d.is_output) for d in found] == [("target", "A2", False)]
-    assert found[0].rmse == pytest.approx(expected, rel=1e-12)
+    assert [(d.first, d.second, d.is_output) for d in distances] == [("target", "A2", False)]
+    assert distances[0].rmse == pytest.approx(expected, rel=1e-12)
     assert [d.layer for d in evidence.arms[0].distances if d.is_output and d.kind == "W"] == [19]
 
 
@@ -175,11 +175,11 @@ def test_json_of_a_protocol(ran: Path, tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended:
         main(["run", str(study), "--profile", "first", "--out", str(ran), "--json", "--quiet"])
 
-    found = json.loads(capsys.readouterr().out)
+    written = json.loads(capsys.readouterr().out)
     assert ended.value.code == 0
-    assert found["arms"] == list(ARMS)
-    assert found["claims"][0]["claim"] == "C1"
-    assert Path(found["report"]) == ran / "results.html"
+    assert written["arms"] == list(ARMS)
+    assert written["claims"][0]["claim"] == "C1"
+    assert Path(written["report"]) == ran / "results.html"
 
 
 @pytest.mark.slow

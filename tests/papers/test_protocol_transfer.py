@@ -69,11 +69,11 @@ def test_every_score_of_the_transfer_is_gathered(folder: Path, arm: Arm) -> None
     frame = pd.DataFrame([vars_of(score) for score in arm.transfer])
 
     names = ["source", "strategy", "num_subjects", "seed"]
-    found = frame.groupby([*names, "label"])["score"].mean().unstack()
+    means = frame.groupby([*names, "label"])["score"].mean().unstack()
 
-    assert len(found) == len(table) == 12
+    assert len(means) == len(table) == 12
     for row in table.to_dict("records"):
-        scores = found.loc[tuple(row[name] for name in names)]
+        scores = means.loc[tuple(row[name] for name in names)]
         assert scores["background"] == pytest.approx(float(row["background"]), abs=1e-12)
         assert scores["LV"] == pytest.approx(float(row["LV"]), abs=1e-12)
 
@@ -98,9 +98,9 @@ def test_a_recalibrated_sweep_that_is_not_there_is_no_other(folder: Path, tmp_pa
     store.remove("sweeps", sweep="recalibrated B2")
     store.close()
 
-    found = gather(tmp_path / "arms", [ARM], name="all", profile="").arms[0]
+    gathered = gather(tmp_path / "arms", [ARM], name="all", profile="").arms[0]
 
-    assert list(found.recalibrated) == ["A2"]
+    assert list(gathered.recalibrated) == ["A2"]
 
 
 def test_kept_models_are_compared_with_the_ideal_one(folder: Path, arm: Arm) -> None:
@@ -112,7 +112,7 @@ def test_kept_models_are_compared_with_the_ideal_one(folder: Path, arm: Arm) -> 
     key = "backbone.layer1.0.conv1.weight"
 
     names = {(d.first, d.second) for d in arm.distances if "-" in d.first}
-    found = [d for d in arm.distances if (d.second, d.kind, d.layer) == ("scratch-1", "W", 2)]
+    distances = [d for d in arm.distances if (d.second, d.kind, d.layer) == ("scratch-1", "W", 2)]
 
     assert names == {
         ("plan-finetune-B2-2", f"{model}-{number}")
@@ -120,7 +120,7 @@ def test_kept_models_are_compared_with_the_ideal_one(folder: Path, arm: Arm) -> 
         for number in (1, 2)
         if (model, number) != ("plan-finetune-B2", 2)
     }
-    assert [d.rmse for d in found] == [pytest.approx(rmse(ideal[key], other[key]), rel=1e-12)]
+    assert [d.rmse for d in distances] == [pytest.approx(rmse(ideal[key], other[key]), rel=1e-12)]
 
 
 def test_figure_13_is_there_and_can_be_drawn_again(folder: Path) -> None:

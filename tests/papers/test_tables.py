@@ -39,15 +39,15 @@ def table(name: str, *arms: Arm) -> pd.DataFrame:
 
 def source_alone(sweep: Sweep) -> Sweep:
     """The sweep as recalibration leaves it, without controls."""
-    scores = {trial: found for trial, found in sweep.scores.items() if trial[1] == "source"}
+    scores = {trial: table for trial, table in sweep.scores.items() if trial[1] == "source"}
     return replace(sweep, replacements=("source",), scores=scores)
 
 
 def row_of(frame: pd.DataFrame, **wanted: Any) -> dict[str, Any]:
-    held = frame
+    rows = frame
     for name, value in wanted.items():
-        held = held[held[name] == value]
-    (row,) = held.to_dict("records")
+        rows = rows[rows[name] == value]
+    (row,) = rows.to_dict("records")
     return row
 
 
@@ -242,11 +242,11 @@ def test_layer_numbers_are_written_shortly() -> None:
 def test_distances_are_medians_over_the_kernels_without_the_output() -> None:
     sites = made_up_sites(3, biased=True)
     distances = {1: 0.1, 2: 0.5, 3: 0.2, 4: 9.0}
-    found = pair_distances(
+    measured = pair_distances(
         "target", "B2", sites, lambda site: distances[site.layer] if site.kind == "W" else 7
     )
 
-    row = row_of(table("distances", paper_arm(distances=found)))
+    row = row_of(table("distances", paper_arm(distances=measured)))
 
     assert (row["first"], row["second"], row["kernels"]) == ("A1", "B2", 3)
     assert (row["median_rmse"], row["median_relative_rmse"]) == (0.2, 2.0)

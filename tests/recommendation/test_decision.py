@@ -29,9 +29,9 @@ PRIOR = Prior(
 
 
 def trial_evidence(scores: dict[tuple[str, str], list[float]]) -> Evidence:
-    found = Evidence()
-    found.scores = {key: dict(zip("abc", values, strict=True)) for key, values in scores.items()}
-    return found
+    evidence = Evidence()
+    evidence.scores = {key: dict(zip("abc", values, strict=True)) for key, values in scores.items()}
+    return evidence
 
 
 def test_gains_are_shrunk_by_the_number_of_subjects() -> None:

@@ -28,90 +28,90 @@ def answer(*trials: Trial, **more: Any) -> Answer:
 
 
 def test_the_best_start_is_named_with_gain_and_command() -> None:
-    found = answer(SCRATCH, FULL, PLAN)
+    shown = answer(SCRATCH, FULL, PLAN)
 
-    assert found.kind == "measured"
-    assert found.headline == "Load everything from t1 and train all of it"
+    assert shown.kind == "measured"
+    assert shown.headline == "Load everything from t1 and train all of it"
     # Every subject gains exactly 0.2, so the interval has no width.
-    assert found.sentences == (
+    assert shown.sentences == (
         "Trained on 4 labelled subjects it reached 0.800 Dice: +0.200 (95 %: +0.200 to +0.200) "
         "over training from scratch.",
         "The interval over 3 subjects does not contain 0: a gain is certain enough.",
     )
-    assert found.command == (
+    assert shown.command == (
         "paramreuse train runs/x --strategy full --source t1 --subjects 4 -o model.safetensors"
     )
-    assert [start.key for start in found.starts] == [
+    assert [start.key for start in shown.starts] == [
         ("full", "t1"),
         ("scratch", ""),
         ("plan-freeze", "t1"),
     ]
-    assert found.sources == ("t1", "ae")
+    assert shown.sources == ("t1", "ae")
 
 
 def test_a_start_that_is_not_everything_is_compared_with_everything_too() -> None:
-    found = answer(SCRATCH, FULL, trial("prefix", "t1", (0.8, 0.9, 1.0)))
+    shown = answer(SCRATCH, FULL, trial("prefix", "t1", (0.8, 0.9, 1.0)))
 
-    assert found.headline == "Load the front half of the layers from t1 and train everything"
-    assert "Over loading everything from t1 it gained +0.100" in found.sentences[1]
+    assert shown.headline == "Load the front half of the layers from t1 and train everything"
+    assert "Over loading everything from t1 it gained +0.100" in shown.sentences[1]
 
 
 def test_where_no_start_beats_scratch_there_is_nothing_to_gain() -> None:
-    found = answer(SCRATCH, PLAN)
+    shown = answer(SCRATCH, PLAN)
 
-    assert found.headline == "Nothing to gain: train from scratch"
-    assert "0.567 (\u22120.033" in found.sentences[0]
-    assert found.command == (
+    assert shown.headline == "Nothing to gain: train from scratch"
+    assert "0.567 (\u22120.033" in shown.sentences[0]
+    assert shown.command == (
         "paramreuse train runs/x --strategy scratch --subjects 4 -o model.safetensors"
     )
-    assert found.chosen is not None
-    assert found.chosen.strategy == "scratch"
+    assert shown.chosen is not None
+    assert shown.chosen.strategy == "scratch"
 
 
 def test_a_gain_whose_interval_contains_zero_may_be_chance() -> None:
-    found = answer(SCRATCH, trial("full", "ae", (0.4, 0.6, 0.9)))
+    shown = answer(SCRATCH, trial("full", "ae", (0.4, 0.6, 0.9)))
 
-    assert found.headline == "Load everything from ae and train all of it"
-    assert "could be chance" in found.sentences[-1]
+    assert shown.headline == "Load everything from ae and train all of it"
+    assert "could be chance" in shown.sentences[-1]
 
 
 def test_one_number_without_subjects_is_not_called_sure() -> None:
-    found = answer(trial("scratch", "", (), mean=0.5), trial("full", "t1", (), mean=0.6))
+    shown = answer(trial("scratch", "", (), mean=0.5), trial("full", "t1", (), mean=0.6))
 
-    assert "+0.100 over training from scratch" in found.sentences[0]
-    assert "cannot be told from one number" in found.sentences[-1]
+    assert "+0.100 over training from scratch" in shown.sentences[0]
+    assert "cannot be told from one number" in shown.sentences[-1]
 
 
 def test_a_control_is_never_the_answer_and_is_named_where_it_wins() -> None:
-    found = answer(SCRATCH, FULL, trial("statistics", "t1", (0.9, 0.9, 0.9)))
+    shown = answer(SCRATCH, FULL, trial("statistics", "t1", (0.9, 0.9, 0.9)))
 
-    assert found.headline == "Load everything from t1 and train all of it"
-    assert "what helps is not what the source learned" in found.sentences[-1]
+    assert shown.headline == "Load everything from t1 and train all of it"
+    assert "what helps is not what the source learned" in shown.sentences[-1]
 
 
 def test_the_largest_number_of_subjects_decides() -> None:
     many = [trial("scratch", "", (0.9,), num_subjects=20), trial("full", "t1", (0.8,), seed=0)]
 
-    found = answer(SCRATCH, FULL, many[0], trial("full", "t1", (0.85,), num_subjects=20))
+    shown = answer(SCRATCH, FULL, many[0], trial("full", "t1", (0.85,), num_subjects=20))
 
-    assert found.num_subjects == 20
-    assert found.headline == "Nothing to gain: train from scratch"
+    assert shown.num_subjects == 20
+    assert shown.headline == "Nothing to gain: train from scratch"
 
 
 def test_a_training_without_a_score_is_no_answer() -> None:
-    found = answer(SCRATCH, trial("full", "t1", (), mean=math.nan))
+    shown = answer(SCRATCH, trial("full", "t1", (), mean=math.nan))
 
-    assert found.headline == "Nothing to gain: train from scratch"
-    assert found.starts[-1].key == ("full", "t1")
+    assert shown.headline == "Nothing to gain: train from scratch"
+    assert shown.starts[-1].key == ("full", "t1")
 
 
 def test_without_trainings_the_answer_is_how_to_get_one() -> None:
-    found = answer(time_to_answer="at most about 3 minutes")
+    shown = answer(time_to_answer="at most about 3 minutes")
 
-    assert found.kind == "open"
-    assert "takes at most about 3 minutes" in found.sentences[0]
-    assert found.command == "paramreuse recommend runs/x/study.yaml --out runs/x"
-    assert picture_of(found) is None
+    assert shown.kind == "open"
+    assert "takes at most about 3 minutes" in shown.sentences[0]
+    assert shown.command == "paramreuse recommend runs/x/study.yaml --out runs/x"
+    assert picture_of(shown) is None
 
 
 def recommendation(**more: Any) -> dict[str, Any]:
@@ -132,33 +132,33 @@ def recommendation(**more: Any) -> dict[str, Any]:
 
 
 def test_a_recommendation_is_the_answer_whatever_the_transfer_says() -> None:
-    found = answer(SCRATCH, PLAN, recommendation=recommendation())
+    shown = answer(SCRATCH, PLAN, recommendation=recommendation())
 
-    assert found.kind == "recommended"
-    assert found.headline.endswith("then go a quarter of the way back")
-    assert found.sentences[0] == (
+    assert shown.kind == "recommended"
+    assert shown.headline.endswith("then go a quarter of the way back")
+    assert shown.sentences[0] == (
         "Predicted gain in Dice on new subjects: +0.100 (80 %: +0.040 to +0.160) over training "
         "from scratch; +0.010 (80 %: \u22120.020 to +0.030) over loading everything."
     )
-    assert "0.750" in found.sentences[1]
+    assert "0.750" in shown.sentences[1]
     assert (
-        found.command == "paramreuse train runs/x --strategy mixed --source t1 -o model.safetensors"
+        shown.command == "paramreuse train runs/x --strategy mixed --source t1 -o model.safetensors"
     )
-    picture = picture_of(found)
+    picture = picture_of(shown)
     assert picture is not None
     assert [row.role for row in picture.rows] == ["chosen", "other", "scratch"]
 
 
 def test_a_recommendation_to_train_from_scratch_gives_its_reason() -> None:
-    found = answer(
+    shown = answer(
         recommendation=recommendation(
             source="", candidate="scratch", gain=[0.0, None, None], gain_over_full=[None] * 3
         )
     )
 
-    assert found.headline == "Nothing to gain: train from scratch"
-    assert found.sentences[0] == "Because."
-    assert "--strategy scratch" in found.command
+    assert shown.headline == "Nothing to gain: train from scratch"
+    assert shown.sentences[0] == "Because."
+    assert "--strategy scratch" in shown.command
 
 
 def test_an_interval_is_over_repetitions_where_there_are_three() -> None:

@@ -28,7 +28,7 @@ ASK = """
 const source = DATA.sources[0];
 prepare(source);
 const { kernels, swaps } = source.sweep;
-const found = TOLERANCES.map((tolerance) => ({
+const judged = TOLERANCES.map((tolerance) => ({
   words: Object.fromEntries(swaps.map((swap) => [swap.name, judgeSwap(swap, tolerance)])),
   share: shareOf(kernels, tolerance),
   wrong: expectedWrong(swaps, tolerance).wrong,
@@ -36,7 +36,7 @@ const found = TOLERANCES.map((tolerance) => ({
   useless: Boolean(whyUseless(source.sweep, tolerance)),
   blind: Boolean(whyBlind(source.sweep, tolerance)),
 }));
-process.stdout.write(JSON.stringify(found));
+process.stdout.write(JSON.stringify(judged));
 """
 
 
@@ -51,8 +51,8 @@ def told_by_the_page(sweep: Sweep) -> list[dict[str, Any]]:
     )
     text = stubs + SCRIPT.read_text(encoding="utf-8") + ASK
     done = subprocess.run([NODE, "-"], input=text, capture_output=True, text=True, check=True)
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    judged: list[dict[str, Any]] = json.loads(done.stdout)
+    return judged
 
 
 @pytest.mark.skipif(not NODE, reason="node is not installed")

@@ -230,7 +230,7 @@ def test_a_confidence_that_is_none_is_refused(confidence: float) -> None:
 
 def test_the_summary_says_when_there_was_no_control() -> None:
     bare = judge(made_up_sweep({kernel(1): {"source": SMALL}}), tolerance=0.3)
-    held = judge(made_up_sweep({kernel(1): {"source": SMALL, "shuffled": LARGE}}), tolerance=0.3)
+    verdict = judge(made_up_sweep({kernel(1): {"source": SMALL, "shuffled": LARGE}}), tolerance=0.3)
 
     assert bare.summary().startswith("a reusable network (without a control): 1 of 1")
-    assert held.summary().startswith("a reusable network: 1 of 1")
+    assert verdict.summary().startswith("a reusable network: 1 of 1")

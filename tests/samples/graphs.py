@@ -182,8 +182,8 @@ def assert_same_outputs(
     full = FullEngine(target)
     with torch.no_grad():
         torch.testing.assert_close(engine.baseline(inputs), full.baseline(inputs))
-        found, wanted = list(engine.swapped(variants)), list(full.swapped(variants))
+        fast, wanted = list(engine.swapped(variants)), list(full.swapped(variants))
     assert engine.notes == ()
-    assert len(found) == len(wanted)
-    for one, other in zip(found, wanted, strict=True):
+    assert len(fast) == len(wanted)
+    for one, other in zip(fast, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

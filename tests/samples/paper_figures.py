@@ -86,17 +86,17 @@ def all_distances(
     names: Sequence[str], sites: Sequence[Site], transferred: Sequence[str] = ()
 ) -> list[PairDistance]:
     """Between every two models; and from the ideal model, the last, to the others."""
-    found = []
+    distances = []
     for i, first in enumerate(names):
         for j, second in enumerate(names[i + 1 :], start=i + 1):
-            found += pair_distances(
+            distances += pair_distances(
                 first, second, sites, lambda s, i=i, j=j: 0.01 * (i + j) + s.layer / 1000
             )
     for k, name in enumerate(transferred[:-1]):
-        found += pair_distances(
+        distances += pair_distances(
             transferred[-1], name, sites, lambda s, k=k: 0.02 * k + s.layer / 2000
         )
-    return found
+    return distances
 
 
 def norm_rows(num_layers: int) -> list[dict[str, Any]]:

@@ -24,8 +24,8 @@ RW, RB = (Kind.RW, "weight"), (Kind.RB, "bias")
 
 def held_by(layer: nn.Module) -> tuple[str, tuple[tuple[Kind, str], ...]]:
     """Family and kinds of a layer that is a network by itself."""
-    (found,) = layers_of_module(layer, kinds_of_torch_layer)
-    return found.family, found.kinds
+    (layer_of,) = layers_of_module(layer, kinds_of_torch_layer)
+    return layer_of.family, layer_of.kinds
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_lazy_layer_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "family", "kinds"),
+    ("shapes_of", "family", "kinds"),
     [
         ({"weight": (3, 2, 5), "bias": (3,)}, "conv", (W, B)),
         ({"weight": (3, 2, 5, 5)}, "conv", (W,)),
@@ -174,9 +174,9 @@ def test_a_lazy_layer_is_refused_by_name() -> None:
     ],
 )
 def test_a_layer_of_a_state_dict_is_told_by_names_and_shapes(
-    held: dict[str, tuple[int, ...]], family: str, kinds: tuple[tuple[Kind, str], ...]
+    shapes_of: dict[str, tuple[int, ...]], family: str, kinds: tuple[tuple[Kind, str], ...]
 ) -> None:
-    shapes = {f"net.a.{name}": shape for name, shape in held.items()}
+    shapes = {f"net.a.{name}": shape for name, shape in shapes_of.items()}
 
     assert list(layers_of_tensors(shapes)) == [LayerTensors("net.a", family, kinds)]
 

@@ -31,7 +31,7 @@ def names(model: nn.Module, choice: str) -> list[str]:
     return [swap.name for swap in make_swaps(sites_of(model), choice)]
 
 
-def held(swap: Swap) -> list[str]:
+def names_in(swap: Swap) -> list[str]:
     return [site.name for site in swap.sites]
 
 
@@ -46,7 +46,7 @@ def test_single_swaps_are_the_sites_in_their_order_and_by_their_names() -> None:
 def test_pairs_are_a_bias_with_the_mean_behind_it_both_statistics_and_both_affine_tensors() -> None:
     swaps = make_swaps(SITES, "pair")
 
-    assert [(swap.name, swap.kind, held(swap)) for swap in swaps] == [
+    assert [(swap.name, swap.kind, names_in(swap)) for swap in swaps] == [
         ("B+RM 1", "B+RM", ["B 1", "RM 1"]),
         ("RM+RV 1", "RM+RV", ["RM 1", "RV 1"]),
         ("RW+RB 1", "RW+RB", ["RW 1", "RB 1"]),
@@ -66,7 +66,7 @@ def test_layer_swaps_are_a_convolution_with_its_norm() -> None:
     swaps = make_swaps(SITES, "layer")
 
     assert [swap.name for swap in swaps] == ["layer 1", "layer 2", "layer linear 1"]
-    assert held(swaps[1]) == ["W 2", "B 2", "RM 2", "RV 2", "RW 2", "RB 2"]
+    assert names_in(swaps[1]) == ["W 2", "B 2", "RM 2", "RV 2", "RW 2", "RB 2"]
     assert swaps[1].kind == "W+B+RM+RV+RW+RB"
 
 

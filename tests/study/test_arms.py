@@ -33,19 +33,19 @@ def test_arms_of_your_own_end_in_their_comparison_and_not_in_claims(
     with pytest.raises(SystemExit) as ended:
         main(["run", str(two_arms(tmp_path)), "--out", str(out), "--json", "--quiet"])
 
-    found = json.loads(capsys.readouterr().out)
+    written = json.loads(capsys.readouterr().out)
     assert ended.value.code == 0
-    assert "claims" not in found
-    assert found["arms"] == ["shuffled", "drawn"]
-    assert [(row["arm"], row["source"]) for row in found["comparison"]] == [
+    assert "claims" not in written
+    assert written["arms"] == ["shuffled", "drawn"]
+    assert [(row["arm"], row["source"]) for row in written["comparison"]] == [
         ("shuffled", "ae"),
         ("drawn", "ae"),
     ]
     # The same target, source and swaps: the arms differ in nothing but the control.
-    first, second = found["comparison"]
+    first, second = written["comparison"]
     assert first["baseline"] == second["baseline"]
     assert first["mean_drop"] == second["mean_drop"]
-    assert Path(found["report"]) == out / "results.html"
+    assert Path(written["report"]) == out / "results.html"
     page = (out / "results.html").read_text()
     assert 'href="arms/drawn/report.html"' in page
     assert "cannot be told" not in page

@@ -180,9 +180,9 @@ def test_every_strategy_has_a_word_in_the_docstring() -> None:
 
 def test_sources_of_the_transfer_are_all_the_best_or_named() -> None:
     def sources(**transfer: Any) -> Any:
-        found = study_of(trained_content(transfer=transfer)).transfer
-        assert found is not None
-        return found.sources, found.plan_from, found.keep_seeds
+        spec = study_of(trained_content(transfer=transfer)).transfer
+        assert spec is not None
+        return spec.sources, spec.plan_from, spec.keep_seeds
 
     assert sources() == ("all", None, 0)
     assert sources(sources="best", keep_seeds=2) == ("best", None, 2)

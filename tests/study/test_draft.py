@@ -59,19 +59,19 @@ def test_images_and_masks_are_paired_by_their_names(
 def test_several_pictures_of_a_subject_are_its_slices(tmp_path: Path) -> None:
     names = ["p1_01", "p1_02", "p2_01", "p2_02"]
     cells(tmp_path, names, "images/{}.png", "masks/{}.png")
-    found = find_images(tmp_path)
+    images = find_images(tmp_path)
 
-    assert found.options["images"] == "images/{subject}_{slice:d}.png"
-    assert found.image_set.subjects == ("p1", "p2")
-    assert any("Is what stands before the last number the subject" in q for q in found.questions)
+    assert images.options["images"] == "images/{subject}_{slice:d}.png"
+    assert images.image_set.subjects == ("p1", "p2")
+    assert any("Is what stands before the last number the subject" in q for q in images.questions)
 
 
 def test_mask_values_become_classes_and_the_pixel_size_is_asked_for(tmp_path: Path) -> None:
-    found = find_images(cells(tmp_path, ["a", "b"], "images/{}.png", "masks/{}.png"))
+    images = find_images(cells(tmp_path, ["a", "b"], "images/{}.png", "masks/{}.png"))
 
-    assert found.options["classes"] == {0: "background", 255: "foreground"}
-    assert found.image_set.classes == ("background", "foreground")
-    assert any("How large is a pixel in mm?" in question for question in found.questions)
+    assert images.options["classes"] == {0: "background", 255: "foreground"}
+    assert images.image_set.classes == ("background", "foreground")
+    assert any("How large is a pixel in mm?" in question for question in images.questions)
 
 
 def test_a_fourth_axis_is_asked_about(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_a_fourth_axis_is_asked_about(tmp_path: Path) -> None:
         labels[2:4] = 1
         write_nifti(tmp_path / f"labels/{name}.nii.gz", labels, (1, 1, 5))
 
-    found = find_images(tmp_path)
+    images = find_images(tmp_path)
 
-    assert found.options["fourth_axis"] == "channels"
-    assert any("frames of a film" in question for question in found.questions)
+    assert images.options["fourth_axis"] == "channels"
+    assert any("frames of a film" in question for question in images.questions)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_a_network_of_ours_is_known_by_its_tensors(
 
 def test_another_network_is_to_be_filled_in(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "one.safetensors", torch.nn.Conv2d(1, 1, 3))
-    found, problems = find_checkpoints(tmp_path)
+    checkpoints, problems = find_checkpoints(tmp_path)
 
-    assert (found[0].network, found[0].keys, problems) == (None, ("weight", "bias"), [])
+    assert (checkpoints[0].network, checkpoints[0].keys, problems) == (None, ("weight", "bias"), [])
 
 
 def drafted(tmp_path: Path) -> Draft:
@@ -227,7 +227,7 @@ def test_real_sets_are_recognised(name: str, reader: str, subjects: int) -> None
     root = os.environ.get("PARAMREUSE_DATA")
     if root is None or not (Path(root) / name).is_dir():
         pytest.skip(f"PARAMREUSE_DATA does not name a folder with {name}/")
-    found = find_images(Path(root) / name)
+    images = find_images(Path(root) / name)
 
-    assert found.reader == reader
-    assert len(found.image_set.subjects) >= min(subjects, 5)
+    assert images.reader == reader
+    assert len(images.image_set.subjects) >= min(subjects, 5)

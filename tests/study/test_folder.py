@@ -111,7 +111,7 @@ def test_the_folder_of_a_study_file_is_not_taken_for_a_run_folder(tmp_path: Path
 
     assert status_of("run", path, "--out", tmp_path) == 2
     assert path.read_text() == before
-    assert sorted(held.name for held in tmp_path.iterdir()) == ["study.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["study.yaml"]
 
 
 def test_a_run_killed_while_it_made_its_folder_can_be_begun_again(tmp_path: Path) -> None:

@@ -43,25 +43,25 @@ def test_each_stage_is_a_count_times_what_was_measured() -> None:
         attempts={2: 2},
         model_bytes=1_000_000,
     )
-    found = {stage.stage: stage for stage in stage_costs(study, counts, measured)}
+    costs = {stage.stage: stage for stage in stage_costs(study, counts, measured)}
 
-    assert list(found) == STAGES
-    assert found["data"].seconds == 7.0
+    assert list(costs) == STAGES
+    assert costs["data"].seconds == 7.0
     # One epoch of 2 and of 4 steps, each with one validation of two batches; the target's score.
     target, ae = 1 + 2 * 0.5 + 0.125 + 2 * 0.25, 1 + 4 * 0.5 + 0.125 + 2 * 0.25
-    assert found["train"].seconds == pytest.approx(target + ae + 4 + 3 * 0.5)
+    assert costs["train"].seconds == pytest.approx(target + ae + 4 + 3 * 0.5)
     # 5 swaps with the source and one control on 3 batches; 11 x 8 scores are kept.
-    assert found["sweep"].seconds == pytest.approx(1 + 2 + 3 * (0.5 + 0.1) + 11 * 8 * 0.001)
-    assert found["judge"].seconds == pytest.approx(0.5)
-    assert found["plan"].seconds == pytest.approx(1 + 3 * 2 * 0.5 + 0.5)
+    assert costs["sweep"].seconds == pytest.approx(1 + 2 + 3 * (0.5 + 0.1) + 11 * 8 * 0.001)
+    assert costs["judge"].seconds == pytest.approx(0.5)
+    assert costs["plan"].seconds == pytest.approx(1 + 3 * 2 * 0.5 + 0.5)
     # Two trainings of 3 epochs of one step (16 slices), validated 3 times, scored once.
-    assert found["transfer"].seconds == pytest.approx(2 * (1 + 3 * 0.625 + 3 * 0.5 + 3 * 0.5))
-    assert found["report"].seconds == pytest.approx(5 * 1.5 * 1.5)
-    assert found["train"].disk_mb == 2.0
-    assert found["sweep"].disk_mb == pytest.approx((10 * 8 * 100 + 10 * 10 * 3) / 1e6)
+    assert costs["transfer"].seconds == pytest.approx(2 * (1 + 3 * 0.625 + 3 * 0.5 + 3 * 0.5))
+    assert costs["report"].seconds == pytest.approx(5 * 1.5 * 1.5)
+    assert costs["train"].disk_mb == 2.0
+    assert costs["sweep"].disk_mb == pytest.approx((10 * 8 * 100 + 10 * 10 * 3) / 1e6)
     # What training took is not given back; drawing comes on top.
-    assert (found["train"].memory_gb, found["judge"].memory_gb) == (2.0, 2.0)
-    assert found["report"].memory_gb == 2.25
+    assert (costs["train"].memory_gb, costs["judge"].memory_gb) == (2.0, 2.0)
+    assert costs["report"].memory_gb == 2.25
 
 
 def ticking() -> Iterator[float]:
@@ -78,11 +78,13 @@ def test_a_study_is_forecast_and_nothing_is_left_behind(
     monkeypatch.chdir(tmp_path)
     content = trained_content(transfer={"subjects": [1], "strategies": ["scratch"]})
     clock = ticking()
-    found = forecast_study(study_of(content), clock=lambda: next(clock)).to_dict()
+    forecast = forecast_study(study_of(content), clock=lambda: next(clock)).to_dict()
 
-    assert [stage["stage"] for stage in found["stages"]] == STAGES
-    assert found["seconds"] == pytest.approx(sum(stage["seconds"] for stage in found["stages"]))
-    assert all(stage["memory_gb"] > 0.01 for stage in found["stages"])
+    assert [stage["stage"] for stage in forecast["stages"]] == STAGES
+    assert forecast["seconds"] == pytest.approx(
+        sum(stage["seconds"] for stage in forecast["stages"])
+    )
+    assert all(stage["memory_gb"] > 0.01 for stage in forecast["stages"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -97,9 +99,9 @@ def test_a_stand_in_differs_in_every_tensor() -> None:
 def test_the_peak_sees_memory_that_is_given_back() -> None:
     forget_peaks()
     before = peak_memory_gb()
-    held = bytearray(200_000_000)
-    held[::4096] = b"x" * len(held[::4096])
-    del held
+    memory = bytearray(200_000_000)
+    memory[::4096] = b"x" * len(memory[::4096])
+    del memory
 
     assert peak_memory_gb() - before > 0.15
 
@@ -110,10 +112,10 @@ def check(path: Path, *more: str) -> Any:
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     content = given_content(tmp_path, data={"cine": PHANTOM | {"train": 50}})
-    found = check(write_study(tmp_path / "study.yaml", content))
+    ended = check(write_study(tmp_path / "study.yaml", content))
 
-    assert isinstance(found.exception, DataError)
-    assert "cannot train on 50 subjects" in str(found.exception)
+    assert isinstance(ended.exception, DataError)
+    assert "cannot train on 50 subjects" in str(ended.exception)
 
 
 def test_an_arm_has_to_be_named(tmp_path: Path) -> None:

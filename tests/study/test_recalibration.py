@@ -40,9 +40,9 @@ def bare(in_channels: int, num_classes: int) -> nn.Module:
 
 def stored_sweep(folder: Path, name: str) -> Sweep | None:
     store = Store(folder / "results.sqlite")
-    found = read_sweep(store, name)
+    stored = read_sweep(store, name)
     store.close()
-    return found
+    return stored
 
 
 def slices_of(**numbers: int) -> PreparedSet:
@@ -91,19 +91,19 @@ def test_the_statistics_are_those_of_the_training_slices(tmp_path: Path) -> None
 
     folder = run_study(study, tmp_path / "run", until="sweep", talk=talk)
 
-    found = stored_sweep(folder, "recalibrated ae")
-    assert found is not None
-    assert [swap.name for swap in found.swaps] == ["W 1", "W 2", "W 3"]
-    assert found.replacements == ("source",)
+    stored = stored_sweep(folder, "recalibrated ae")
+    assert stored is not None
+    assert [swap.name for swap in stored.swaps] == ["W 1", "W 2", "W 3"]
+    assert stored.replacements == ("source",)
     bench = Workbench(study, folder)
     # Six slices, fewer than a batch of the target's training: one batch of them all.
     renewed = recalibrated(bench.model("target"), [bench.images("cine").trainable.images])
     _, expected = score_subjects(renewed, bench.validation_batches(), bench.score)
-    np.testing.assert_array_equal(found.baseline, expected)
-    assert ("sweep", f"ae: {found.notes[0]}") in talk.said
-    assert found.notes[0].startswith("baseline: statistics recomputed on 6 images, mean Dice 0.")
+    np.testing.assert_array_equal(stored.baseline, expected)
+    assert ("sweep", f"ae: {stored.notes[0]}") in talk.said
+    assert stored.notes[0].startswith("baseline: statistics recomputed on 6 images, mean Dice 0.")
     # W 3 is the output layer's, which is left out.
-    worst = max((float(np.nanmean(found.drops(name)[:, -1])), name) for name in ("W 1", "W 2"))
+    worst = max((float(np.nanmean(stored.drops(name)[:, -1])), name) for name in ("W 1", "W 2"))
     assert f", of a kernel after recalibration {worst[0]:.3f} at {worst[1]} (" in talk.said[-1][1]
 
 
@@ -123,11 +123,11 @@ def test_the_size_of_the_sweeps_batches_changes_no_score(tmp_path: Path) -> None
     for size in (1, 16):
         sweep = RECALIBRATE | {"batch_size": size}
         study = study_of(given_content(tmp_path, sweep=sweep))
-        found = stored_sweep(
+        stored = stored_sweep(
             run_study(study, tmp_path / str(size), until="sweep"), "recalibrated ae"
         )
-        assert found is not None
-        scores.append(found.frame()["score"].tolist())
+        assert stored is not None
+        scores.append(stored.frame()["score"].tolist())
 
     np.testing.assert_array_equal(*scores)
 
@@ -166,14 +166,12 @@ def test_the_report_has_a_table_and_a_line_of_it(tmp_path: Path) -> None:
 
     page = report_run(folder).read_text(encoding="utf-8")
 
-    found = stored_sweep(folder, "recalibrated ae")
-    assert found is not None
+    stored = stored_sweep(folder, "recalibrated ae")
+    assert stored is not None
     table = pd.read_csv(folder / "tables" / "recalibrated-ae.csv", dtype={"path": str})
-    pd.testing.assert_frame_equal(table, found.frame())
-    assert (
-        f"the output layer aside, is {costliest_words(found, found.kernels)} (baseline: statistics"
-        in page
-    )
+    pd.testing.assert_frame_equal(table, stored.frame())
+    costliest = costliest_words(stored, stored.kernels)
+    assert f"the output layer aside, is {costliest} (baseline: statistics" in page
 
 
 @pytest.mark.slow

@@ -97,10 +97,10 @@ def test_a_whole_study_leaves_every_file_that_is_promised(finished: Path) -> Non
 
 @pytest.mark.slow
 def test_the_run_folder_holds_the_study_as_resolved(finished: Path) -> None:
-    held = yaml.safe_load((finished / "study.yaml").read_text())
+    content = yaml.safe_load((finished / "study.yaml").read_text())
 
-    assert study_of(held) == study_of(whole_content())
-    assert held["judge"]["tolerance"] == 0.02
+    assert study_of(content) == study_of(whole_content())
+    assert content["judge"]["tolerance"] == 0.02
 
 
 @pytest.mark.slow
@@ -324,14 +324,14 @@ def initial(content: dict[str, Any], name: str, folder: Path) -> nn.Module:
 
 
 def same_tensors(one: nn.Module, other: nn.Module) -> set[str]:
-    held, theirs = one.state_dict(), other.state_dict()
+    ours, theirs = one.state_dict(), other.state_dict()
     return {
         key
-        for key in held
+        for key in ours
         if key.endswith("weight")
-        and held[key].ndim > 1
-        and held[key].shape == theirs[key].shape
-        and torch.equal(held[key], theirs[key])
+        and ours[key].ndim > 1
+        and ours[key].shape == theirs[key].shape
+        and torch.equal(ours[key], theirs[key])
     }
 
 
@@ -474,11 +474,11 @@ def test_a_model_of_the_study_may_be_a_control(tmp_path: Path) -> None:
     folder = run_study(study, tmp_path / "run", until="sweep")
 
     store = Store(folder / "results.sqlite")
-    held = read_sweep(store, "ae")
+    stored = read_sweep(store, "ae")
     store.close()
-    assert held is not None
-    assert held.replacements == ("source", "twin", "reinit")
-    assert {held.scores["W 1", "twin"].tobytes()} == {held.baseline.tobytes()}
+    assert stored is not None
+    assert stored.replacements == ("source", "twin", "reinit")
+    assert {stored.scores["W 1", "twin"].tobytes()} == {stored.baseline.tobytes()}
 
 
 @pytest.mark.slow

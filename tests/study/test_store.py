@@ -25,9 +25,9 @@ NUM_BATCHES = 3
 
 @pytest.fixture
 def store(tmp_path: Path) -> Any:
-    held = Store(tmp_path / "results.sqlite")
-    yield held
-    held.close()
+    opened = Store(tmp_path / "results.sqlite")
+    yield opened
+    opened.close()
 
 
 def three_batches(*, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor, list[str]]]:
@@ -73,11 +73,11 @@ def test_a_sweep_comes_back_equal(store: Store) -> None:
     sweep = swept_little_network()
 
     write_sweep(store, "ae", sweep)
-    held = read_sweep(store, "ae")
+    stored = read_sweep(store, "ae")
 
-    assert held is not None
-    assert same(held, sweep)
-    assert judge(held).frame().equals(judge(sweep).frame())
+    assert stored is not None
+    assert same(stored, sweep)
+    assert judge(stored).frame().equals(judge(sweep).frame())
     assert read_sweep(store, "other") is None
 
 
@@ -88,20 +88,20 @@ def test_scores_that_do_not_count_and_what_is_identical_come_back(store: Store) 
     object.__setattr__(sweep, "skipped", (SkippedTensor("fc.weight", "no layer of this name"),))
 
     write_sweep(store, "ae", sweep)
-    held = read_sweep(store, "ae")
+    stored = read_sweep(store, "ae")
 
-    assert held is not None
-    assert same(held, sweep)
-    assert np.isnan(held.scores[site.name, "shuffled"][1, 1])
+    assert stored is not None
+    assert same(stored, sweep)
+    assert np.isnan(stored.scores[site.name, "shuffled"][1, 1])
 
 
 def test_a_sweep_is_replaced_whole(store: Store) -> None:
     write_sweep(store, "ae", made_up_sweep({kernel(n): {"source": [0.5]} for n in (1, 2)}))
     write_sweep(store, "ae", made_up_sweep({kernel(1): {"source": [0.25]}}))
 
-    held = read_sweep(store, "ae")
-    assert held is not None
-    assert list(held.scores) == [("W 1", "source")]
+    stored = read_sweep(store, "ae")
+    assert stored is not None
+    assert list(stored.scores) == [("W 1", "source")]
 
 
 def test_a_sweep_stopped_anywhere_goes_on_to_the_same_scores(
@@ -126,9 +126,9 @@ def test_a_sweep_stopped_anywhere_goes_on_to_the_same_scores(
     log = store.sweep_log("ae")
     recorded: list[object] = []
     monkeypatch.setattr(log, "record", lambda *facts: recorded.append(facts))
-    held = swept_little_network(log=log)
+    resumed = swept_little_network(log=log)
 
-    assert same(held, whole)
+    assert same(resumed, whole)
     assert before > 2 * num_trials
     # Three batches, each with the baseline; what was recorded is not measured again.
     assert len(recorded) == NUM_BATCHES * (num_trials + 1) - before
@@ -221,7 +221,7 @@ def test_matching_sites_survive_the_store(store: Store) -> None:
     sweep = made_up_sweep({site: {"source": [0.0]} for site in sites})
 
     write_sweep(store, "ae", sweep)
-    held = read_sweep(store, "ae")
+    stored = read_sweep(store, "ae")
 
-    assert held is not None
-    assert [swap.sites[0] for swap in held.swaps] == sites
+    assert stored is not None
+    assert [swap.sites[0] for swap in stored.swaps] == sites

@@ -19,10 +19,10 @@ def test_a_sweep_without_the_facts_of_later_versions_is_read(tmp_path: Path) -> 
         del content[name]
     store.put("sweeps", [{"sweep": "ae", "content": json.dumps(content)}])
 
-    found = read_sweep(store, "ae")
+    sweep = read_sweep(store, "ae")
     store.close()
 
-    assert found is not None
-    assert found.not_finite == frozenset()
-    assert (found.lineage, found.constant) == ("", None)
-    assert found.drops("W 1")[:, -1].round(9).tolist() == [0.1, 0.2]
+    assert sweep is not None
+    assert sweep.not_finite == frozenset()
+    assert (sweep.lineage, sweep.constant) == ("", None)
+    assert sweep.drops("W 1")[:, -1].round(9).tolist() == [0.1, 0.2]

@@ -52,8 +52,8 @@ def started(
 
 
 def keys_equal(model: nn.Module, other: dict[str, torch.Tensor]) -> set[str]:
-    held = model.state_dict()
-    return {key for key in held if torch.equal(held[key], other[key])} - COUNTERS
+    own = model.state_dict()
+    return {key for key in own if torch.equal(own[key], other[key])} - COUNTERS
 
 
 COUNTERS = {"1.num_batches_tracked", "4.num_batches_tracked"}
@@ -148,11 +148,11 @@ def test_statistics_loads_mean_and_variance_and_no_values() -> None:
     wide = {"width": 32}
     model, source = seeded(0, **wide), seeded(1, **wide).state_dict()
     start_model(model, Strategy.STATISTICS, Lender(source, None, 5))
-    held = model.state_dict()
+    own = model.state_dict()
 
     assert keys_equal(model, source) == set()
     # 32 x 32 x 3 x 3 = 9216 values: the mean strays by a hundredth of the deviation.
-    ours, theirs = held["3.weight"], source["3.weight"]
+    ours, theirs = own["3.weight"], source["3.weight"]
     assert abs(float(ours.mean() - theirs.mean())) < 0.05 * float(theirs.std())
     assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.05)
     assert abs(float(torch.corrcoef(torch.stack([ours.flatten(), theirs.flatten()]))[0, 1])) < 0.05

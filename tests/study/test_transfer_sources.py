@@ -34,8 +34,8 @@ TRANSFER = {"subjects": [1], "strategies": ["scratch", "full"]}
 def swept_from(folder: Path, sources: Mapping[str, Mapping[str, Tensor]], **changes: Any) -> Study:
     """A study of the target (seed 0) and of sources given by their tensors, swept."""
     content = given_content(folder, sources=list(sources), sweep={"engine": "full"}, **changes)
-    for name, held in sources.items():
-        path = write_checkpoint(folder / f"{name}.safetensors", held)
+    for name, tensors in sources.items():
+        path = write_checkpoint(folder / f"{name}.safetensors", tensors)
         content["models"][name] = {"data": "cine", "checkpoint": str(path)}
     study = study_of(content)
     run_study(study, folder / "run", until="sweep")
@@ -249,11 +249,11 @@ def test_the_models_of_the_first_repetitions_are_kept_as_they_were_trained(
         *("plan-freeze-ae-1-0", "plan-freeze-ae-1-1", "scratch-1-0", "scratch-1-1"),
     ]
     path = kept_model(tmp_path / "run", Attempt(Strategy.PLAN_FREEZE, "ae", 1, 1))
-    held, start = read_checkpoint(path), trainer.starts[4]
+    kept, start = read_checkpoint(path), trainer.starts[4]
     # The training moved the bias of the output by 1, and nothing else.
-    assert torch.equal(held["6.bias"], start["6.bias"] + 1)
-    assert all(torch.equal(held[key], start[key]) for key in start if key != "6.bias")
-    load_checkpoint(little(), held, strict=True)
+    assert torch.equal(kept["6.bias"], start["6.bias"] + 1)
+    assert all(torch.equal(kept[key], start[key]) for key in start if key != "6.bias")
+    load_checkpoint(little(), kept, strict=True)
 
 
 def test_more_kept_repetitions_train_only_those_whose_file_is_missing(

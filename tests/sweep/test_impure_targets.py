@@ -75,13 +75,13 @@ def test_what_the_target_has_cached_before_hides_no_swap(
     target = seeded(network, 0)
     with torch.no_grad():
         target(image_batches()[0][0])
-    held = dict(vars(target))
+    before = dict(vars(target))
 
     sweep = swept(target, seeded(network, 2), engine)
 
     assert_scored_as_fresh(sweep, network)
-    assert vars(target).keys() == held.keys()
-    assert all(vars(target)[name] is value for name, value in held.items())
+    assert vars(target).keys() == before.keys()
+    assert all(vars(target)[name] is value for name, value in before.items())
 
 
 @pytest.mark.parametrize("network", [impure.Caches, impure.CountsItsPasses])
@@ -197,10 +197,10 @@ def test_two_sweeps_of_two_threads_take_turns() -> None:
     assert max(most) == 1
 
 
-def hooked(held: dict[str, object], path: str) -> nn.Module:
+def hooked(caught: dict[str, object], path: str) -> nn.Module:
     model = seeded(impure.Plain, 0)
     model.get_submodule(path).register_forward_hook(
-        lambda _module, _inputs, output: held.update(output=output)
+        lambda _module, _inputs, output: caught.update(output=output)
     )
     return model
 
@@ -210,12 +210,12 @@ def hooked(held: dict[str, object], path: str) -> nn.Module:
 def test_a_hook_that_watches_holds_real_features_of_the_target_and_slows_nothing_down(
     network: type[nn.Module], path: str
 ) -> None:
-    held: dict[str, object] = {}
-    target = hooked(held, path)
+    caught: dict[str, object] = {}
+    target = hooked(caught, path)
 
     sweep = swept(target, seeded(network, 2))
 
-    assert type(held.get("output", torch.zeros(1))) is Tensor
+    assert type(caught.get("output", torch.zeros(1))) is Tensor
     assert sweep.notes == ()
     assert_scored_as_fresh(sweep, network)
 

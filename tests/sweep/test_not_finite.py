@@ -115,13 +115,13 @@ def test_a_sweep_that_ends_early_keeps_nothing_open_for_a_site_that_is_not_finit
 def test_what_was_recorded_of_a_site_that_is_not_finite_is_taken_up_again() -> None:
     class Log:
         def __init__(self) -> None:
-            self.held: dict[int, dict[tuple[str, str], np.ndarray]] = {}
+            self.recorded: dict[int, dict[tuple[str, str], np.ndarray]] = {}
 
         def read_batch(self, batch: int, digest: str) -> Mapping[tuple[str, str], np.ndarray]:
-            return dict(self.held.get(batch, {}))
+            return dict(self.recorded.get(batch, {}))
 
         def record(self, batch: int, digest: str, trial: tuple[str, str], sums: np.ndarray) -> None:
-            self.held.setdefault(batch, {})[trial] = sums
+            self.recorded.setdefault(batch, {})[trial] = sums
 
     log, source = Log(), broken("1.running_var", -5.0)
     arguments = (small_network(0), source, small_batches(), Accuracy(2))

@@ -106,8 +106,8 @@ def naive(target: nn.Module, tensors: dict[str, Tensor]) -> list[list[float]]:
         for guess, label, subject in zip(guesses, labels, subjects, strict=True):
             pairs.setdefault(subject, []).append((bool(guess == label), int(label)))
     return [
-        [float(np.mean([hit for hit, label in held if label == k])) for k in (0, 1)]
-        for held in pairs.values()
+        [float(np.mean([hit for hit, label in counted if label == k])) for k in (0, 1)]
+        for counted in pairs.values()
     ]
 
 
@@ -119,10 +119,10 @@ def test_it_agrees_with_loading_recalibrating_and_running_the_model() -> None:
     assert [swap.name for swap in sweep.swaps] == ["W 1", "W 2", "linear W 1"]
     assert sweep.replacements == ("source",)
     assert sweep.baseline.tolist() == naive(target, {})
-    held = source.state_dict()
+    lent = source.state_dict()
     for swap in sweep.swaps:
         (site,) = swap.sites
-        expected = naive(target, {site.key: held[site.key]})
+        expected = naive(target, {site.key: lent[site.key]})
         assert sweep.scores[swap.name, "source"].tolist() == expected
     # Else it were shown for a network that no swap changes.
     assert len({scores.tobytes() for scores in sweep.scores.values()}) == 3
@@ -146,8 +146,8 @@ def test_any_swaps_can_be_asked_for_and_go_without_what_is_recomputed() -> None:
         "W 1": "W",
     }
     assert sweep.notes[1:] == ("left out, since recalibration overwrites them: RM+RV 1, RM+RV 2",)
-    held = source.state_dict()
-    layer = {key: held[key] for key in ("0.weight", "0.bias", "1.weight", "1.bias")}
+    lent = source.state_dict()
+    layer = {key: lent[key] for key in ("0.weight", "0.bias", "1.weight", "1.bias")}
     assert sweep.scores["layer 1", "source"].tolist() == naive(target, layer)
     # Whatever bias is put in front of BatchNorm, the recomputed mean takes it away.
     assert sweep.drops("B+RM 1").tolist() == np.zeros((20, 3)).tolist()

@@ -227,8 +227,8 @@ def test_models_and_random_states_are_the_same_afterwards_bit_for_bit(way: str) 
 
     assert random_states() == states
     assert [everything_of(model)[1:] for model in models] == before
-    for model, held in zip(models, tensors, strict=True):
-        assert all(torch.equal(held[key], t) for key, t in model.state_dict().items())
+    for model, values in zip(models, tensors, strict=True):
+        assert all(torch.equal(values[key], t) for key, t in model.state_dict().items())
 
 
 def test_no_gradient_is_kept() -> None:
@@ -343,18 +343,18 @@ class MemoryLog:
     """Keeps statistics in a dict; breaks off after so many records."""
 
     def __init__(self, patience: int | None = None) -> None:
-        self.held: dict[tuple[int, str], dict[tuple[str, str], Array]] = {}
+        self.recorded: dict[tuple[int, str], dict[tuple[str, str], Array]] = {}
         self.patience = patience
         self.records = 0
 
     def read_batch(self, batch: int, digest: str) -> Mapping[tuple[str, str], Array]:
-        return dict(self.held.get((batch, digest), {}))
+        return dict(self.recorded.get((batch, digest), {}))
 
     def record(self, batch: int, digest: str, trial: tuple[str, str], statistics: Array) -> None:
         if self.records == self.patience:
             raise KeyboardInterrupt
         self.records += 1
-        self.held.setdefault((batch, digest), {})[trial] = statistics
+        self.recorded.setdefault((batch, digest), {})[trial] = statistics
 
 
 @pytest.mark.parametrize("patience", [0, 1, 2, 5, 29, 30, 57])

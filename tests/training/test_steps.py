@@ -67,12 +67,12 @@ def test_one_step_of_adam_moves_each_tensor_by_its_rate() -> None:
 
 def test_a_very_strong_anchor_keeps_what_was_loaded_where_it_was() -> None:
     free, source, plan = planned()
-    held, _, anchored = planned(recipe=Recipe(anchor=1e3))
+    pulled, _, anchored = planned(recipe=Recipe(anchor=1e3))
 
     train_steps(free, drawn_images(), plan, 40, 0, settings=STEADY)
-    train_steps(held, drawn_images(), anchored, 40, 0, settings=STEADY)
+    train_steps(pulled, drawn_images(), anchored, 40, 0, settings=STEADY)
 
-    assert moved_keys(held, source)["0.weight"] < 0.2 * moved_keys(free, source)["0.weight"]
+    assert moved_keys(pulled, source)["0.weight"] < 0.2 * moved_keys(free, source)["0.weight"]
 
 
 def test_the_anchor_adds_the_gradient_of_half_its_strength_times_the_squared_distance() -> None:

@@ -60,10 +60,10 @@ def test_tensorboard_holds_all_of_two_sessions_as_one_run(tmp_path: Path) -> Non
     log_all("tensorboard", tmp_path)
     log_all("tensorboard", tmp_path)
 
-    held = EventAccumulator(str(tmp_path / "logs" / "tensorboard")).Reload()
-    assert [(e.step, e.value) for e in held.Scalars("target/validation_score")] == [(2, 0.75)] * 2
-    assert held.Tags()["images"] == ["figures/map"]
-    assert held.Tags()["tensors"] == ["tables/verdict/text_summary"]
+    logged = EventAccumulator(str(tmp_path / "logs" / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in logged.Scalars("target/validation_score")] == [(2, 0.75)] * 2
+    assert logged.Tags()["images"] == ["figures/map"]
+    assert logged.Tags()["tensors"] == ["tables/verdict/text_summary"]
 
 
 @pytest.mark.slow
@@ -116,10 +116,10 @@ def test_an_unknown_logger_is_noticed_before_anything_is_written(tmp_path: Path)
 def test_a_logger_that_is_not_installed_comes_with_the_pip_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = importlib.util.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr(
         "paramreuse.training.trackers.find_spec",
-        lambda name: None if name == "wandb" else found(name),
+        lambda name: None if name == "wandb" else find(name),
     )
 
     with pytest.raises(

@@ -36,23 +36,23 @@ def doubling_network() -> nn.Module:
 def test_features_are_what_enters_the_output_layer_and_leaves_the_middle_block() -> None:
     image = torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]])
 
-    found = features_as_is(doubling_network(), [(image, torch.ones(1, 2, 2).long(), ["p"])])
+    taken = features_as_is(doubling_network(), [(image, torch.ones(1, 2, 2).long(), ["p"])])
 
-    assert found["output"].path == "2"
-    assert found["output"].values.tolist() == [[[[9.0]], [[-9.0]]]]  # mean of 3, 7, 11, 15
-    assert found["middle"].path == "0"
-    assert found["middle"].values.tolist() == [[[[3.0, 7.0], [11.0, 15.0]]]]
-    assert found["middle"].owners == ("p",)
+    assert taken["output"].path == "2"
+    assert taken["output"].values.tolist() == [[[[9.0]], [[-9.0]]]]  # mean of 3, 7, 11, 15
+    assert taken["middle"].path == "0"
+    assert taken["middle"].values.tolist() == [[[[3.0, 7.0], [11.0, 15.0]]]]
+    assert taken["middle"].owners == ("p",)
 
 
 def test_each_position_has_the_label_at_its_centre() -> None:
     labels = torch.arange(36).view(1, 6, 6)
     model = nn.Sequential(nn.AvgPool2d(3), nn.Conv2d(1, 1, 1))
 
-    found = features_as_is(model, [(torch.zeros(1, 1, 6, 6), labels, ["p"])])
+    taken = features_as_is(model, [(torch.zeros(1, 1, 6, 6), labels, ["p"])])
 
     # Centres of the squares of 3 x 3: rows and columns 1 and 4.
-    assert found["output"].labels.tolist() == [[[7, 10], [25, 28]]]
+    assert taken["output"].labels.tolist() == [[[7, 10], [25, 28]]]
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_the_middle_is_the_block_that_ends_half_way(
 ) -> None:
     batch = (torch.randn(2, 1, 32, 32), torch.zeros(2, 32, 32).long(), ["a", "b"])
 
-    found = features_as_is(network, [batch])
+    taken = features_as_is(network, [batch])
 
-    assert {depth: each.path for depth, each in found.items()} == {
+    assert {depth: each.path for depth, each in taken.items()} == {
         "output": output,
         "middle": middle,
     }
@@ -80,12 +80,12 @@ def test_running_statistics_are_fitted_to_the_images_first() -> None:
     network, batches = small_network(), small_batches()
     fitted = recalibrated(network, batches)
 
-    found = frozen_features(network, batches)["output"]
+    taken = frozen_features(network, batches)["output"]
 
     inputs = torch.cat([fitted[:7](images) for images, _, _ in batches])
-    torch.testing.assert_close(found.values, inputs.detach())
-    assert not torch.allclose(features_as_is(network, batches)["output"].values, found.values)
-    assert found.labels.tolist() == [0, 1, 0, 1, 0, 1] * 2
+    torch.testing.assert_close(taken.values, inputs.detach())
+    assert not torch.allclose(features_as_is(network, batches)["output"].values, taken.values)
+    assert taken.labels.tolist() == [0, 1, 0, 1, 0, 1] * 2
 
 
 def test_a_last_batch_of_one_image_joins_the_one_before() -> None:
@@ -94,11 +94,11 @@ def test_a_last_batch_of_one_image_joins_the_one_before() -> None:
     labels = torch.zeros(3, 1, 1).long()
     cut = [(images[:2], labels[:2], ["a", "a"]), (images[2:], labels[2:], ["b"])]
 
-    found = fitted_to(network, cut)
+    taken = fitted_to(network, cut)
 
     # Variance with n - 1: (9 + 0 + 9) / 2.
-    assert found[1].running_mean.tolist() == [3.0]
-    assert found[1].running_var.tolist() == [9.0]
+    assert taken[1].running_mean.tolist() == [3.0]
+    assert taken[1].running_var.tolist() == [9.0]
 
 
 def test_the_callers_network_is_left_as_it_was() -> None:
@@ -115,11 +115,11 @@ def test_the_callers_network_is_left_as_it_was() -> None:
 
 
 def test_one_label_for_an_image_is_that_of_every_position() -> None:
-    found = features_as_is(small_network(), small_batches(1))
+    taken = features_as_is(small_network(), small_batches(1))
 
-    assert found["middle"].path == "0"
-    assert found["middle"].labels.shape == (6, 4, 4)
-    assert found["middle"].labels[:, 3, 2].tolist() == [0, 1, 0, 1, 0, 1]
+    assert taken["middle"].path == "0"
+    assert taken["middle"].labels.shape == (6, 4, 4)
+    assert taken["middle"].labels[:, 3, 2].tolist() == [0, 1, 0, 1, 0, 1]
 
 
 def test_large_maps_are_thinned() -> None:
@@ -129,10 +129,10 @@ def test_large_maps_are_thinned() -> None:
         network[0].weight.fill_(1)
         network[0].bias.zero_()
 
-    found = features_as_is(network, [(images, images[0].long(), ["p"])])["output"]
+    taken = features_as_is(network, [(images, images[0].long(), ["p"])])["output"]
 
-    assert found.values.shape == (1, 1, 1, 32)
-    assert torch.equal(found.values.flatten().long(), found.labels.flatten())
+    assert taken.values.shape == (1, 1, 1, 32)
+    assert torch.equal(taken.values.flatten().long(), taken.labels.flatten())
 
 
 def test_what_has_no_features_is_said() -> None:

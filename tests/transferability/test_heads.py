@@ -30,13 +30,13 @@ def dice(wanted: np.ndarray, predicted: np.ndarray) -> float:
 def held_out_dice(predict) -> dict[str, float]:
     features, labels, owners = pixels_of_subjects()
     x, y, of = features.numpy(), labels.numpy(), np.array(owners)
-    found = {}
+    by_subject = {}
     for subject in "abc":
         seen = of != subject
         scaler = StandardScaler().fit(x[seen])
         predicted = predict(scaler.transform(x[seen]), y[seen], scaler.transform(x[~seen]))
-        found[subject] = dice(y[~seen], predicted)
-    return found
+        by_subject[subject] = dice(y[~seen], predicted)
+    return by_subject
 
 
 def test_ridge_on_one_feature_worked_out_by_hand() -> None:
@@ -45,11 +45,11 @@ def test_ridge_on_one_feature_worked_out_by_hand() -> None:
     labels = torch.tensor([0, 0, 1, 0, 1])
     owners = ["a", "a", "a", "b", "b"]
 
-    found = held_out_ridge(features, labels, owners, 2)
+    dice_of = held_out_ridge(features, labels, owners, 2)
 
     # In a, 0.5 and 2 are called 1, and only 2 is: Dice 2 * 1 / (2 + 1). Fitted on a: the mean is
     # -1 / 6 and the prediction at x is 1 / 3 + slope (x + 1 / 6), below 1 / 2 at -1, above at 1.
-    assert found == {"a": pytest.approx(2 / 3), "b": pytest.approx(1.0)}
+    assert dice_of == {"a": pytest.approx(2 / 3), "b": pytest.approx(1.0)}
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 1.0])
@@ -59,10 +59,10 @@ def test_ridge_agrees_with_scikit_learn(penalty: float) -> None:
             Ridge(alpha=penalty * len(seen)).fit(seen, np.eye(3)[wanted]).predict(asked).argmax(1)
         )
 
-    found = held_out_ridge(*pixels_of_subjects(), 3, penalty=penalty)
+    dice_of = held_out_ridge(*pixels_of_subjects(), 3, penalty=penalty)
 
-    assert found == pytest.approx(held_out_dice(predict), abs=1e-12)
-    assert max(found.values()) < 1
+    assert dice_of == pytest.approx(held_out_dice(predict), abs=1e-12)
+    assert max(dice_of.values()) < 1
 
 
 @pytest.mark.parametrize("neighbours", [1, 5])
@@ -70,9 +70,9 @@ def test_neighbours_agree_with_scikit_learn(neighbours: int) -> None:
     def predict(seen, wanted, asked):
         return KNeighborsClassifier(neighbours).fit(seen, wanted).predict(asked)
 
-    found = held_out_neighbours(*pixels_of_subjects(), 3, neighbours=neighbours)
+    dice_of = held_out_neighbours(*pixels_of_subjects(), 3, neighbours=neighbours)
 
-    assert found == pytest.approx(held_out_dice(predict), abs=1e-12)
+    assert dice_of == pytest.approx(held_out_dice(predict), abs=1e-12)
 
 
 def test_neighbours_worked_out_by_hand() -> None:
@@ -92,9 +92,9 @@ def test_maps_give_what_their_rows_give(head) -> None:
     features, labels, owners = pixels_of_subjects()
     maps = features.reshape(6, 5, 5, 4).movedim(-1, 1)
 
-    found = head(maps, labels.reshape(6, 5, 5), owners[::25], 3)
+    dice_of = head(maps, labels.reshape(6, 5, 5), owners[::25], 3)
 
-    assert found == head(features, labels, owners, 3)
+    assert dice_of == head(features, labels, owners, 3)
 
 
 @pytest.mark.parametrize("head", [held_out_ridge, held_out_neighbours])
@@ -111,10 +111,10 @@ def test_a_subject_without_foreground_has_no_dice(head) -> None:
     features, labels, owners = pixels_of_subjects()
     labels[:50] = 0
 
-    found = head(features, labels, owners, 3)
+    dice_of = head(features, labels, owners, 3)
 
-    assert np.isnan(found["a"])
-    assert np.isfinite(found["b"])
+    assert np.isnan(dice_of["a"])
+    assert np.isfinite(dice_of["b"])
 
 
 @pytest.mark.parametrize("head", [held_out_ridge, held_out_neighbours])

@@ -32,13 +32,13 @@ def pixels(seed: int, n: int = 40, num_features: int = 5) -> tuple[Tensor, Tenso
 def test_logme_of_one_constant_feature_is_the_evidence_of_an_unbiased_coin() -> None:
     features, labels = torch.ones(4, 1), torch.tensor([0, 1, 0, 1])
 
-    found = logme(features, labels)
+    score = logme(features, labels)
 
     # F F' has one value, 4, along (1, 1, 1, 1) / 2, on which y has coordinate 1; outside it has
     # length 1. With u = t / (t + 4) the misfit is 1 + u and the evidence
     # -(4 log(2 pi (1 + u) / 4) + 4 - log u) / 2, best where 4 u = 1 + u, so at u = 1 / 3.
     by_hand = -(4 * np.log(2 * np.pi / 3) + 4 + np.log(3)) / 2
-    assert found == pytest.approx(by_hand / 4, rel=1e-7)
+    assert score == pytest.approx(by_hand / 4, rel=1e-7)
 
 
 @pytest.mark.parametrize("num_features", [5, 12])
@@ -110,12 +110,12 @@ def test_regularised_h_score_shrinks_as_scikit_learn_does(n: int, num_features: 
     means = np.stack([x[y == label].mean(0) for label in y])
     between = np.cov(means.T, bias=True)
 
-    found = h_score_regularised(features, labels)
+    score = h_score_regularised(features, labels)
 
     shrinkage = ledoit_wolf_shrinkage(features - features.mean(0))
     assert shrinkage == pytest.approx(reference.shrinkage_, rel=1e-9)
     formula = (1 - shrinkage) * np.trace(np.linalg.inv(reference.covariance_) @ between)
-    assert found == pytest.approx(formula, rel=1e-9)
+    assert score == pytest.approx(formula, rel=1e-9)
 
 
 def test_leep_of_a_source_that_tells_and_of_one_that_does_not() -> None:
@@ -200,13 +200,13 @@ def test_cc_fv_is_the_log_of_variety_over_inconsistency_and_blind_to_scale() -> 
     values = torch.tensor([[1.0, 0], [0, 1], [0, 1], [-1, 0]], dtype=torch.float64)
     labels, owners = torch.tensor([1, 0, 1, 0]), ["a", "a", "b", "b"]
 
-    found = cc_fv(values, labels, owners)
+    score = cc_fv(values, labels, owners)
 
     # Foreground (1, 0) and (0, 1), sqrt(2) apart; root mean square 1 / sqrt(2), so 2 apart after
     # division. Of the six pairs four are sqrt(2) apart, one 2, and one not at all, taken as 1e-6.
     inverse = np.mean([1 / np.sqrt(2), 1 / np.sqrt(2), 1 / 2, 1e6, 1 / np.sqrt(2), 1 / np.sqrt(2)])
-    assert found == pytest.approx(np.log(1 / inverse / 2), rel=1e-9)
-    assert cc_fv(100 * values, labels, owners) == pytest.approx(found, rel=1e-9)
+    assert score == pytest.approx(np.log(1 / inverse / 2), rel=1e-9)
+    assert cc_fv(100 * values, labels, owners) == pytest.approx(score, rel=1e-9)
 
 
 def test_cc_fv_prefers_classes_that_look_alike_in_both_subjects() -> None:

@@ -75,9 +75,9 @@ def test_zero_shot_is_the_dice_of_the_source_as_it_predicts() -> None:
     score = Dice(num_classes=2)
     _, dice = score_subjects(recalibrated(source.network, batches), batches, score)
 
-    found = score_source(source, batches)["zero_shot"]
+    zero_shot = score_source(source, batches)["zero_shot"]
 
-    assert found == pytest.approx(float(subject_means(dice, score.foreground).mean()))
+    assert zero_shot == pytest.approx(float(subject_means(dice, score.foreground).mean()))
 
 
 def test_the_same_source_gives_the_same_numbers_and_is_left_as_it_was() -> None:
@@ -105,14 +105,14 @@ def test_a_source_with_other_classes_lends_its_features_only() -> None:
     target = network(5)
 
     loaded = load_source(target, network(6, num_classes=3))
-    found = score_source(loaded, bright_squares())
+    scores = score_source(loaded, bright_squares())
 
     assert not loaded.output_fits
     assert not torch.equal(loaded.network[6].weight, target[6].weight)
     assert torch.equal(loaded.network[3].weight, network(6)[3].weight)
-    assert np.isnan(found["zero_shot"])
-    assert np.isnan(found["leep"])
-    assert np.isfinite(found["ridge"])
+    assert np.isnan(scores["zero_shot"])
+    assert np.isnan(scores["leep"])
+    assert np.isfinite(scores["ridge"])
 
 
 def test_what_a_source_lacks_is_drawn_anew_and_never_the_targets() -> None:
