@@ -2,11 +2,14 @@
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+Row: TypeAlias = dict[str, Any]
+"""A row of a table that is shown or written: a value per column."""
 
 # Control characters but tab and newline; format characters (direction of writing, zero width);
 # line and paragraph separators; surrogates, which stand for undecodable bytes of a file name; what

@@ -15,6 +15,7 @@ from paramreuse.papers.figures.drawing import redraw
 from paramreuse.papers.gathering import gather
 from paramreuse.papers.protocol import report_arms
 from paramreuse.study.arms import Arms, read_study_or_arms, run_arms
+from paramreuse.study.records import StoredSweep
 from paramreuse.study.store import Store
 from samples.studies import PHANTOM
 
@@ -95,7 +96,7 @@ def test_the_recalibrated_sweep_is_that_of_the_same_source(folder: Path, arm: Ar
 def test_a_recalibrated_sweep_that_is_not_there_is_no_other(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "arms", tmp_path / "arms")
     store = Store(tmp_path / "arms" / ARM / "results.sqlite")
-    store.remove("sweeps", sweep="recalibrated B2")
+    store.remove(StoredSweep, sweep="recalibrated B2")
     store.close()
 
     gathered = gather(tmp_path / "arms", [ARM], name="all", profile="").arms[0]

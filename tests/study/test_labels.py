@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from paramreuse.errors import DataError, StudyError
+from paramreuse.study.records import StoredLineage, SweepScore
 from paramreuse.study.run import run_study
 from paramreuse.study.run_folder import holds_study
 from paramreuse.study.store import Store
@@ -73,10 +74,10 @@ def test_without_a_map_the_output_layer_alone_does_not_fit(tmp_path: Path) -> No
     folder = run_study(study_of(content), tmp_path / "run", until="sweep")
 
     store = Store(folder / "results.sqlite")
-    (lineage,) = store.rows("lineages")
-    swaps = {row["swap"] for row in store.rows("scores", sweep="far")}
+    (lineage,) = store.read(StoredLineage)
+    swaps = {score.swap for score in store.read(SweepScore, sweep="far")}
     store.close()
-    reasons = {item["key"]: item["reason"] for item in json.loads(lineage["skipped"])}
+    reasons = {item["key"]: item["reason"] for item in json.loads(lineage.skipped)}
     assert reasons["6.weight"] == "the target has shape (4, 2, 1, 1), the source (2, 2, 1, 1)"
     # The kernels of both other layers are swapped.
     assert {"W 1", "W 2"} <= swaps

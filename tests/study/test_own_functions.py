@@ -11,6 +11,7 @@ from torch import nn
 from paramreuse.data.folder import read_folder
 from paramreuse.errors import FrozenTensorMovedError, ModelError, StudyError
 from paramreuse.study.own_functions import check_options, first_parameter, training_functions
+from paramreuse.study.records import TransferScore
 from paramreuse.study.run import run_study
 from paramreuse.study.store import Store
 from paramreuse.study.transfer.own_training import train_by_own
@@ -184,5 +185,5 @@ def test_a_study_trains_with_the_function_it_names(
     # A subject of three slices is one batch; W, B and four of a norm, twice, and two at the end.
     assert CALLS == [(True, 1, None, 3), (True, 1, 14, 3)]
     store = Store(folder / "results.sqlite")
-    assert {row["strategy"] for row in store.rows("transfers")} == {"scratch", "full"}
+    assert {score.strategy for score in store.read(TransferScore)} == {"scratch", "full"}
     store.close()

@@ -24,6 +24,15 @@ from paramreuse.study import run as run_module
 from paramreuse.study import stages
 from paramreuse.study.config import Study
 from paramreuse.study.findings import findings_of
+from paramreuse.study.records import (
+    FinishedStage,
+    StoredDistance,
+    StoredLineage,
+    StoredShift,
+    SweepScore,
+    TrainedEpoch,
+    TrialStatistics,
+)
 from paramreuse.study.run import STAGES, open_job, run_study
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep
@@ -232,12 +241,9 @@ def test_another_tolerance_needs_no_forward_pass_of_a_single_swap(
 
 def scores_of(folder: Path, source: str = "ae") -> dict[Any, Any]:
     store = Store(folder / "results.sqlite")
-    rows = store.rows("scores", sweep=source)
+    scores = store.read(SweepScore, sweep=source)
     store.close()
-    return {
-        (row["swap"], row["replacement"], row["subject"], row["class"]): row["score"]
-        for row in rows
-    }
+    return {(row.swap, row.replacement, row.subject, row.label): row.score for row in scores}
 
 
 def in_small_batches(content: dict[str, Any]) -> dict[str, Any]:
@@ -256,8 +262,8 @@ def test_a_sweep_interrupted_anywhere_goes_on_to_the_same_scores(tmp_path: Path,
     with pytest.raises(KeyboardInterrupt):
         run_study(study, tmp_path / "run", until="sweep", talk=Listener(interrupt))
     store = Store(tmp_path / "run" / "results.sqlite")
-    assert len(store.rows("statistics")) >= last
-    assert store.rows("stages", stage="sweep") == []
+    assert store.count(TrialStatistics) >= last
+    assert store.read(FinishedStage, stage="sweep") == []
     store.close()
     run_study(study, tmp_path / "run", until="sweep")
 
@@ -307,7 +313,7 @@ def wait_for_statistics(path: Path, process: "subprocess.Popen[bytes]") -> int:
     for _ in range(1200):
         if path.exists() and path.stat().st_size > 0:
             store = Store(path)
-            number = len(store.rows("statistics"))
+            number = store.count(TrialStatistics)
             store.close()
             if number > 0:
                 return number
@@ -407,15 +413,15 @@ def test_the_target_as_its_own_source_loses_nothing_and_is_no_distance_away(
 
     rows = [row for row in sweep.rows() if row["replacement"] == "source"]
     assert {row["drop"] for row in rows if not math.isnan(row["drop"])} == {0.0}
-    distances = store.rows("distances")
+    distances = store.read(StoredDistance)
     assert len(distances) == 14
-    assert {(row["rmse"], row["relative_rmse"]) for row in distances} == {(0.0, 0.0)}
-    norms = store.rows("batchnorms")
-    assert [(n["mrm"], n["mrb"], n["mrv"], n["mrw"], n["mrw_median"]) for n in norms] == [
+    assert {(row.rmse, row.relative_rmse) for row in distances} == {(0.0, 0.0)}
+    norms = store.read(StoredShift)
+    assert [(n.mrm, n.mrb, n.mrv, n.mrw, n.mrw_median) for n in norms] == [
         (0.0, 0.0, 1.0, 1.0, 1.0)
     ] * 2
-    (lineage,) = store.rows("lineages")
-    assert (lineage["lineage"], lineage["identical_share"]) == ("shared", 1.0)
+    (lineage,) = store.read(StoredLineage)
+    assert (lineage.lineage, lineage.identical_share) == ("shared", 1.0)
     store.close()
 
 
@@ -450,8 +456,8 @@ def test_a_source_of_another_network_lends_what_fits_and_the_rest_is_listed(
     assert {"0.weight", "6.weight", "6.bias"} <= set(skipped)
     assert "(2, 1, 3, 3)" in skipped["0.weight"]
     assert "(2, 3, 3, 3)" in skipped["0.weight"]
-    (row,) = store.rows("lineages")
-    assert "0.weight" in row["skipped"]
+    (lineage,) = store.read(StoredLineage)
+    assert "0.weight" in lineage.skipped
     store.close()
 
 
@@ -510,5 +516,5 @@ def test_training_goes_on_after_an_interruption_to_the_same_weights(
         )
         assert all(torch.equal(one[key], two[key]) for key in one)
     store = Store(tmp_path / "run" / "results.sqlite")
-    assert [row["epoch"] for row in store.rows("epochs", model="target")] == [1, 2, 3]
+    assert [row.epoch for row in store.read(TrainedEpoch, model="target")] == [1, 2, 3]
     store.close()

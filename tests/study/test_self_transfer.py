@@ -14,6 +14,7 @@ from paramreuse.checkpoint import read_checkpoint
 from paramreuse.data.phantom import read_phantom
 from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.study import stages
+from paramreuse.study.records import FinishedStage, StoredSweep, TransferScore
 from paramreuse.study.run import run_study
 from paramreuse.study.store import Store
 from paramreuse.study.study_file import read_study
@@ -165,11 +166,11 @@ def test_the_study_runs_on_the_phantom_and_trains_from_one_source(tmp_path: Path
     folder = run_study(study_of(content), tmp_path / "run")
 
     store = Store(folder / "results.sqlite")
-    (stage,) = store.rows("stages", stage="transfer")
-    trained = {row["source"] for row in store.rows("transfers")}
-    swept = {row["sweep"] for row in store.rows("sweeps")}
+    (stage,) = store.read(FinishedStage, stage="transfer")
+    trained = {score.source for score in store.read(TransferScore)}
+    swept = {stored.sweep for stored in store.read(StoredSweep)}
     store.close()
     assert {"self", "drawn-seg"} <= swept
     (best,) = trained - {""}
-    assert f"; {best} is the best of 2 sources: it ranks first, with " in stage["summary"]
+    assert f"; {best} is the best of 2 sources: it ranks first, with " in stage.summary
     assert (folder / "report.html").is_file()

@@ -1,7 +1,8 @@
 """The store: what is written comes back, and a killed sweep goes on where it was."""
 
+import math
 import sqlite3
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from paramreuse.errors import StudyError
 from paramreuse.reuse.verdict import judge
 from paramreuse.sites.matching import SkippedTensor, match_sites
+from paramreuse.study.records import TrainedEpoch, TrialStatistics
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
 from paramreuse.sweep.outcomes import Sweep
@@ -122,7 +124,7 @@ def test_a_sweep_stopped_anywhere_goes_on_to_the_same_scores(
         with pytest.raises(Stopped):
             swept_little_network(log=store.sweep_log("ae"), progress=stop)
 
-    before = len(store.rows("statistics"))
+    before = store.count(TrialStatistics)
     log = store.sweep_log("ae")
     recorded: list[object] = []
     monkeypatch.setattr(log, "record", lambda *facts: recorded.append(facts))
@@ -136,11 +138,11 @@ def test_a_sweep_stopped_anywhere_goes_on_to_the_same_scores(
 
 def test_a_finished_sweep_leaves_no_statistics_behind(store: Store) -> None:
     sweep = swept_little_network(log=store.sweep_log("ae"))
-    assert store.rows("statistics")
+    assert store.count(TrialStatistics)
 
     write_sweep(store, "ae", sweep)
 
-    assert store.rows("statistics") == []
+    assert store.count(TrialStatistics) == 0
 
 
 def test_statistics_of_other_images_are_refused(store: Store) -> None:
@@ -193,14 +195,20 @@ def test_what_is_written_together_is_written_whole_or_not_at_all(store: Store) -
 
 
 def test_rows_replace_those_of_the_same_key_and_nan_is_null(store: Store) -> None:
-    row = {"model": "target", "epoch": 1, "train_loss": float("nan"), "validation_score": 0.5}
-    store.put("epochs", [row, row | {"train_loss": 0.25}, row | {"epoch": 2}])
+    row = TrainedEpoch("target", 1, float("nan"), 0.5, 2.0)
+    store.write([row, replace(row, train_loss=0.25), replace(row, epoch=2)])
 
-    first, second = store.rows("epochs")
-    assert (first["train_loss"], second["train_loss"]) == (0.25, None)
-    assert store.rows("epochs", epoch=2) == [second]
-    store.remove("epochs", epoch=2)
-    assert store.rows("epochs") == [first]
+    first, second = store.read(TrainedEpoch)
+    assert (first.train_loss, math.isnan(second.train_loss)) == (0.25, True)
+    with sqlite3.connect(store.path) as connection:
+        (nulls,) = connection.execute(
+            "SELECT COUNT(*) FROM epochs WHERE train_loss IS NULL"
+        ).fetchone()
+    connection.close()
+    assert nulls == 1
+    assert [read.epoch for read in store.read(TrainedEpoch, epoch=2)] == [2]
+    store.remove(TrainedEpoch, epoch=2)
+    assert store.read(TrainedEpoch) == [first]
 
 
 def test_the_store_is_plain_sqlite(store: Store) -> None:

@@ -1,5 +1,6 @@
 """Transfer: what each strategy starts from, on whom it is trained, and what is told of it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, match_sites
 from paramreuse.study.config import Study
 from paramreuse.study.job import Job
+from paramreuse.study.records import TransferScore
 from paramreuse.study.run import open_job, run_study
 from paramreuse.study.store import Store
 from paramreuse.study.transfer.attempts import Attempt, attempts_of, list_attempts
@@ -397,15 +399,12 @@ def test_a_mean_is_over_subjects_of_means_over_their_foreground(tmp_path: Path) 
         ("a", "RV"): 0.5,
         ("a", "LV"): 1.0,
         ("b", "background"): 1.0,
-        ("b", "RV"): None,
+        ("b", "RV"): math.nan,
         ("b", "LV"): 0.25,
     }
-    store.put(
-        "transfers",
-        [
-            attempt.columns | {"subject": subject, "label": label, "score": score}
-            for (subject, label), score in scores.items()
-        ],
+    store.write(
+        TransferScore(*attempt.training, subject, label, score)
+        for (subject, label), score in scores.items()
     )
 
     (row,) = transfer_rows(store, ["RV", "LV"], [attempt])

@@ -15,7 +15,14 @@ from paramreuse.data.slices import ImageSet, ImageSlice
 from paramreuse.errors import StudyError
 from paramreuse.study.config import Study
 from paramreuse.study.findings import judgements
-from paramreuse.study.records import TrainedEpoch
+from paramreuse.study.records import (
+    FinishedStage,
+    StoredDistance,
+    StoredSweep,
+    SweepScore,
+    TrainedEpoch,
+    TransferScore,
+)
 from paramreuse.study.run import report_run, run_study
 from paramreuse.study.store import STORE, Store
 from samples.studies import PHANTOM, given_content, seeded, study_of, trained_content
@@ -121,8 +128,8 @@ def test_other_weights_than_before_have_everything_measured_again(tmp_path: Path
     run_study(study, folder, until="train")
 
     store = Store(folder / STORE)
-    assert store.rows("sweeps") == store.rows("scores") == store.rows("distances") == []
-    assert {row["stage"] for row in store.rows("stages")} == {"data", "train"}
+    assert [store.count(kind) for kind in (StoredSweep, SweepScore, StoredDistance)] == [0, 0, 0]
+    assert {finished.stage for finished in store.read(FinishedStage)} == {"data", "train"}
     store.close()
 
 
@@ -224,8 +231,8 @@ def test_a_store_without_a_format_is_brought_up_to_date(tmp_path: Path) -> None:
 
     store = Store(path)
 
-    (row,) = store.rows("transfers")
-    assert (row["num_subjects"], row["label"], row["score"]) == (4, "LV", 0.5)
+    (trained,) = store.read(TransferScore)
+    assert (trained.num_subjects, trained.label, trained.score) == (4, "LV", 0.5)
     store.close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)

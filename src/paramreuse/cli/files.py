@@ -15,12 +15,10 @@ from paramreuse.compare.batchnorm import compare_batchnorms
 from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.errors import StudyError
 from paramreuse.files import require_own_kind, write_text
-from paramreuse.plain_text import csv_text
+from paramreuse.plain_text import Row, csv_text
 from paramreuse.sites.lending import Weights, tensors_of
 from paramreuse.sites.matching import sites_of
 from paramreuse.study.named import NETWORKS, load_named
-
-Row = dict[str, Any]
 
 
 def named_weights(name: str) -> Weights:

@@ -1,13 +1,11 @@
 """What the commands print: tables and summaries on stdout, remarks on stderr."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from paramreuse.cli.console import remark, result, show_table
 from paramreuse.cli.files import FileComparisons
+from paramreuse.plain_text import Row
 from paramreuse.sites.layers import Kind
-
-Row = dict[str, Any]
 
 
 def show_comparisons(compared: FileComparisons, *, quiet: bool) -> None:

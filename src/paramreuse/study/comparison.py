@@ -6,7 +6,7 @@ from typing import Any
 
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
-from paramreuse.plain_text import csv_text
+from paramreuse.plain_text import Row, csv_text
 from paramreuse.report.arms_page import ArmsPage, Table, arms_html
 from paramreuse.report.transfer_table import summarise_transfer
 from paramreuse.study.findings import Findings, opened_findings
@@ -15,8 +15,6 @@ from paramreuse.study.transfer.attempts import attempts_of
 from paramreuse.study.transfer.table import transfer_rows
 from paramreuse.study.variants import ARMS
 from paramreuse.sweep.outcomes import MEAN
-
-Row = dict[str, Any]
 
 PAGE = "results.html"
 """Name of the page on which arms are compared."""

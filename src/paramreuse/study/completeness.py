@@ -1,15 +1,18 @@
 """Whether the store still holds every row that the finished stages wrote."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from paramreuse.errors import StudyError
 from paramreuse.study.records import (
     FinishedStage,
+    Record,
     SplitSubject,
     StoredDistance,
     StoredLineage,
     StoredShift,
     StoredSourceScore,
+    StoredSweep,
+    SweepScore,
     TrainedEpoch,
     TransferEpoch,
     TransferScore,
@@ -17,16 +20,13 @@ from paramreuse.study.records import (
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import is_joint
 
-_TABLES: dict[str, tuple[str, ...]] = {
-    "data": (SplitSubject.TABLE,),
-    "train": (TrainedEpoch.TABLE,),
-    "compare": (
-        *(StoredDistance.TABLE, StoredShift.TABLE),
-        *(StoredLineage.TABLE, StoredSourceScore.TABLE),
-    ),
-    "transfer": (TransferScore.TABLE, TransferEpoch.TABLE),
+_KINDS: Mapping[str, tuple[type[Record], ...]] = {
+    "data": (SplitSubject,),
+    "train": (TrainedEpoch,),
+    "compare": (StoredDistance, StoredShift, StoredLineage, StoredSourceScore),
+    "transfer": (TransferScore, TransferEpoch),
 }
-"""The tables that a stage fills; the sweep's are counted sweep by sweep."""
+"""The records that a stage writes; the sweep's are counted sweep by sweep."""
 
 
 def note_rows(store: Store, stage: str) -> None:
@@ -36,8 +36,8 @@ def note_rows(store: Store, stage: str) -> None:
 
 def forget_stage(store: Store, stage: str) -> None:
     """Take back that a stage has finished: it is about to write its rows again."""
-    store.remove(FinishedStage.TABLE, stage=stage)
-    store.remove("facts", name=f"rows/{stage}")
+    store.remove(FinishedStage, stage=stage)
+    store.remove_fact(f"rows/{stage}")
 
 
 def require_rows(store: Store) -> None:
@@ -59,9 +59,9 @@ def require_rows(store: Store) -> None:
 
 
 def _counts(store: Store, stage: str) -> Iterator[tuple[str, int]]:
-    for table in _TABLES.get(stage, ()):
-        yield table, store.count(table)
+    for kind in _KINDS.get(stage, ()):
+        yield kind.TABLE, store.count(kind)
     if stage == "sweep":
-        for row in store.rows("sweeps"):
-            if not is_joint(row["sweep"]):
-                yield f"the sweep of {row['sweep']}", store.count("scores", sweep=row["sweep"])
+        for name in (stored.sweep for stored in store.read(StoredSweep)):
+            if not is_joint(name):
+                yield f"the sweep of {name}", store.count(SweepScore, sweep=name)

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from paramreuse.errors import StudyError
+from paramreuse.plain_text import Row
 from paramreuse.reuse.plan import Plan
 from paramreuse.reuse.planning import plan_reuse
 from paramreuse.reuse.ranking import FeatureScores, Ranking, order_sources, ranked_source
@@ -19,8 +19,6 @@ from paramreuse.study.run_folder import read_run
 from paramreuse.study.store import Store, opened_store
 from paramreuse.study.stored_sweep import joint_name, read_sweep, recalibrated_name
 from paramreuse.sweep.outcomes import MEAN, Sweep
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

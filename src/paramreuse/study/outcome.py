@@ -1,14 +1,12 @@
 """What a run ended with, as ``run --json`` writes it."""
 
 from pathlib import Path
-from typing import Any
 
+from paramreuse.plain_text import Row
 from paramreuse.report.answer import Answer
 from paramreuse.study.answering import answer_in
 from paramreuse.study.findings import opened_findings, verdict_rows
 from paramreuse.study.transfer.table import summed_transfer
-
-Row = dict[str, Any]
 
 
 def outcome(folder: Path) -> Row:

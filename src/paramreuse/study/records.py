@@ -1,7 +1,24 @@
-"""What the store holds, a frozen value per row: NULL is NaN, and no column has two names."""
+"""What the store holds, a frozen value per row: NULL is NaN.
 
-from dataclasses import dataclass
+Attributes are called as their columns, but for ``label``, which is ``class`` in one table.
+"""
+
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A single fact.
+
+    Attributes:
+        name: What it says, e.g. ``provenance``.
+        value: As JSON.
+    """
+
+    TABLE: ClassVar[str] = "facts"
+    name: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +174,64 @@ class StoredSourceScore:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialStatistics:
+    """What a sweep under way counted for one trial on one batch.
+
+    Attributes:
+        sweep: Name of the sweep.
+        batch: Number of the batch, from 0.
+        swap: Name of the swap, ``""`` for the untouched target.
+        replacement: ``source`` or the name of a control; ``baseline`` for the untouched target.
+        digest: Of the images of the batch.
+        sums: As JSON, shape ``(N, K, sums)``.
+    """
+
+    TABLE: ClassVar[str] = "statistics"
+    sweep: str
+    batch: int
+    swap: str
+    replacement: str
+    digest: str
+    sums: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSweep:
+    """All of a finished sweep but its scores.
+
+    Attributes:
+        sweep: Name of the sweep.
+        content: As JSON: its sites, swaps, classes, subjects and notes.
+    """
+
+    TABLE: ClassVar[str] = "sweeps"
+    sweep: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepScore:
+    """Score of one class on one subject with one trial of a sweep in place.
+
+    Attributes:
+        sweep: Name of the sweep.
+        swap: Name of the swap, ``""`` for the untouched target.
+        replacement: ``source`` or the name of a control; ``baseline`` for the untouched target.
+        subject: The subject.
+        label: Name of the class; the column is called ``class``.
+        score: NaN where the subject has none of the class.
+    """
+
+    TABLE: ClassVar[str] = "scores"
+    sweep: str
+    swap: str
+    replacement: str
+    subject: str
+    label: str = field(metadata={"column": "class"})
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class TransferScore:
     """Dice of one class on one validation subject after one training of the transfer.
 
@@ -201,13 +276,17 @@ class TransferEpoch:
 
 
 Record: TypeAlias = (
-    FinishedStage
+    Fact
+    | FinishedStage
     | SplitSubject
     | TrainedEpoch
     | StoredDistance
     | StoredShift
     | StoredLineage
     | StoredSourceScore
+    | TrialStatistics
+    | StoredSweep
+    | SweepScore
     | TransferScore
     | TransferEpoch
 )

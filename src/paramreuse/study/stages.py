@@ -21,13 +21,18 @@ from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.findings import findings_of
 from paramreuse.study.job import Job, epoch_columns, followed, opened
 from paramreuse.study.records import (
+    Record,
     SplitSubject,
     StoredDistance,
     StoredLineage,
     StoredShift,
+    StoredSourceScore,
+    StoredSweep,
+    SweepScore,
     TrainedEpoch,
     TransferEpoch,
     TransferScore,
+    TrialStatistics,
 )
 from paramreuse.study.source_scores import score_features
 from paramreuse.study.store import Store
@@ -115,21 +120,20 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
     shutil.rmtree(job.bench.folder / "training" / name)
 
 
-_MEASURED = (
-    *("sweeps", "scores", "statistics"),
-    *("distances", "batchnorms", "lineages", "source_scores"),
+_MEASURED: tuple[type[Record], ...] = (
+    *(StoredSweep, SweepScore, TrialStatistics),
+    *(StoredDistance, StoredShift, StoredLineage, StoredSourceScore),
+    *(TransferScore, TransferEpoch),
 )
 
 
 def _forget_measured(store: Store) -> None:
     """Remove what was measured of models that are no longer there."""
     with store.together():
-        for table in _MEASURED:
-            store.remove(table)
+        for kind in _MEASURED:
+            store.remove(kind)
         for stage in ("compare", "sweep", "plan", "transfer"):
             forget_stage(store, stage)
-        for kind in (TransferScore, TransferEpoch):
-            store.remove(kind.TABLE)
 
 
 def run_compare(job: Job) -> str:
@@ -279,7 +283,7 @@ def run_plan(job: Job) -> str:
 def _joint(job: Job, source: str, plan: Plan) -> str:
     """Swap in all that a plan loads at once, store the sweep, and say what it costs."""
     name = joint_name(source)
-    job.store.remove("sweeps", sweep=name)
+    job.store.remove(StoredSweep, sweep=name)
     if not plan.loaded:
         return "nothing to swap in jointly"
     sweep = sweep_sites(

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from importlib.resources import files
 from math import isfinite, nan
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paramreuse.errors import StudyError
-from paramreuse.study.records import Record
+from paramreuse.study.records import Fact, Record, TrialStatistics
 
 Array = NDArray[np.float64]
 R = TypeVar("R", bound=Record)
@@ -127,69 +127,67 @@ class Store:
             raise
 
     def write(self, records: Iterable[Record]) -> None:
-        """Insert records, or replace those of the same primary key."""
-        for record in records:
-            self.put(record.TABLE, [asdict(record)])
+        """Insert records, or replace those of the same primary key; NaN is stored as NULL."""
+        with self._naming():
+            for record in records:
+                columns = _columns(type(record))
+                names = ", ".join(f'"{column}"' for column in columns.values())
+                marks = ", ".join("?" * len(columns))
+                self._connection.execute(
+                    f'INSERT OR REPLACE INTO "{record.TABLE}" ({names}) VALUES ({marks})',  # noqa: S608
+                    [_stored(getattr(record, name)) for name in columns],
+                )
 
     def read(self, kind: type[R], **where: object) -> list[R]:
         """Return the records of a kind, in the order in which they were written.
 
         Args:
             kind: The kind of record.
-            **where: Columns and the values that they must have.
+            **where: Attributes and the values that they must have.
         """
-        numbers = {field.name for field in fields(kind) if field.type is float}
-        rows = self.rows(kind.TABLE, **where)
+        columns = _columns(kind)
+        numbers = {part.name for part in fields(kind) if part.type is float}
+        names = ", ".join(f'"{column}"' for column in columns.values())
+        with self._naming():
+            cursor = self._connection.execute(
+                f'SELECT {names} FROM "{kind.TABLE}" '  # noqa: S608
+                f"WHERE {_condition(kind, where)} ORDER BY rowid",
+                list(where.values()),
+            )
+            rows: list[dict[str, Any]] = [dict(zip(columns, row, strict=True)) for row in cursor]
         for row in rows:
             row |= {name: nan for name in numbers if row[name] is None}
         return [kind(**row) for row in rows]
 
-    def put(self, table: str, rows: Iterable[Mapping[str, object]]) -> None:
-        """Insert rows, or replace those of the same primary key; NaN is stored as NULL."""
-        with self._naming():
-            for row in rows:
-                names = ", ".join(f'"{name}"' for name in row)
-                marks = ", ".join("?" * len(row))
-                self._connection.execute(
-                    f'INSERT OR REPLACE INTO "{table}" ({names}) VALUES ({marks})',  # noqa: S608
-                    [_stored(value) for value in row.values()],
-                )
-
-    def rows(self, table: str, **where: object) -> list[dict[str, Any]]:
-        """Return the rows of a table, in the order in which they were written."""
+    def count(self, kind: type[Record], **where: object) -> int:
+        """Return the number of records of a kind; ``where`` as for ``read``."""
         with self._naming():
             cursor = self._connection.execute(
-                f'SELECT * FROM "{table}" WHERE {_condition(where)} ORDER BY rowid',  # noqa: S608
-                list(where.values()),
-            )
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor]
-
-    def count(self, table: str, **where: object) -> int:
-        """Return the number of rows of a table."""
-        with self._naming():
-            cursor = self._connection.execute(
-                f'SELECT COUNT(*) FROM "{table}" WHERE {_condition(where)}',  # noqa: S608
+                f'SELECT COUNT(*) FROM "{kind.TABLE}" WHERE {_condition(kind, where)}',  # noqa: S608
                 list(where.values()),
             )
             return int(cursor.fetchone()[0])
 
-    def remove(self, table: str, **where: object) -> None:
-        """Remove rows."""
+    def remove(self, kind: type[Record], **where: object) -> None:
+        """Remove records of a kind; ``where`` as for ``read``."""
         with self._naming():
             self._connection.execute(
-                f'DELETE FROM "{table}" WHERE {_condition(where)}',  # noqa: S608
+                f'DELETE FROM "{kind.TABLE}" WHERE {_condition(kind, where)}',  # noqa: S608
                 list(where.values()),
             )
 
     def fact(self, name: str) -> Any:
-        """Return a single fact, None if it is not there."""
-        rows = self.rows("facts", name=name)
-        return json.loads(rows[0]["value"]) if rows else None
+        """Return a single fact, None if there is none of this name."""
+        facts = self.read(Fact, name=name)
+        return json.loads(facts[0].value) if facts else None
 
     def put_fact(self, name: str, value: object) -> None:
         """Keep a single fact, anything that JSON can hold."""
-        self.put("facts", [{"name": name, "value": json.dumps(value, ensure_ascii=False)}])
+        self.write([Fact(name, json.dumps(value, ensure_ascii=False))])
+
+    def remove_fact(self, name: str) -> None:
+        """Remove a single fact."""
+        self.remove(Fact, name=name)
 
     def sweep_log(self, sweep: str) -> "StoredLog":
         """Return where the statistics of a sweep are kept while it runs."""
@@ -211,8 +209,13 @@ _WAYS_OUT = {
 """What to do about an error of SQLite, by how its name begins."""
 
 
-def _condition(where: Mapping[str, object]) -> str:
-    return " AND ".join(f'"{name}" = ?' for name in where) or "1"
+def _columns(kind: type[Any]) -> dict[str, str]:
+    """Return the column of each attribute of a kind of record."""
+    return {part.name: part.metadata.get("column", part.name) for part in fields(kind)}
+
+
+def _condition(kind: type[Any], where: Iterable[str]) -> str:
+    return " AND ".join(f'"{_columns(kind)[name]}" = ?' for name in where) or "1"
 
 
 def _stored(value: object) -> object:
@@ -271,23 +274,22 @@ class StoredLog:
         Raises:
             StudyError: It was recorded of other images.
         """
-        rows = self._store.rows("statistics", sweep=self._sweep, batch=batch)
-        if any(row["digest"] != digest for row in rows):
+        recorded = self._store.read(TrialStatistics, sweep=self._sweep, batch=batch)
+        if any(row.digest != digest for row in recorded):
             raise StudyError(
                 f"cannot go on with the sweep of {self._sweep!r}: batch {batch} holds other images "
                 "than when it was begun. Use another --out folder"
             )
         return {
-            (row["swap"], row["replacement"]): np.array(json.loads(row["sums"]), dtype=float)
-            for row in rows
+            (row.swap, row.replacement): np.array(json.loads(row.sums), dtype=float)
+            for row in recorded
         }
 
     def record(self, batch: int, digest: str, trial: tuple[str, str], statistics: Array) -> None:
         """Keep the statistics of one trial on one batch, at once."""
-        row = {"sweep": self._sweep, "batch": batch, "swap": trial[0], "replacement": trial[1]}
         sums = json.dumps(statistics.tolist())
-        self._store.put("statistics", [{**row, "digest": digest, "sums": sums}])
+        self._store.write([TrialStatistics(self._sweep, batch, *trial, digest, sums)])
 
     def clear(self) -> None:
         """Forget the statistics, once the scores of the sweep are stored."""
-        self._store.remove("statistics", sweep=self._sweep)
+        self._store.remove(TrialStatistics, sweep=self._sweep)

@@ -1,6 +1,7 @@
 """A finished sweep in the store, and back: another tolerance needs no new forward pass."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, SkippedTensor
 from paramreuse.sites.swaps import Swap
-from paramreuse.study.store import Store
+from paramreuse.study.records import StoredSweep, SweepScore
+from paramreuse.study.store import Array, Store
 from paramreuse.sweep.outcomes import Sweep
 
 _BASELINE = ("", "baseline")
@@ -64,35 +66,26 @@ def write_sweep(store: Store, name: str, sweep: Sweep) -> None:
         "constant": sweep.constant,
     }
     with store.together():
-        store.remove("scores", sweep=name)
-        store.put("sweeps", [{"sweep": name, "content": json.dumps(content)}])
-        store.put("scores", _rows(name, sweep))
+        store.remove(SweepScore, sweep=name)
+        store.write([StoredSweep(name, json.dumps(content))])
+        store.write(_scores(name, sweep))
         store.sweep_log(name).clear()
 
 
-def _rows(name: str, sweep: Sweep) -> list[dict[str, object]]:
+def _scores(name: str, sweep: Sweep) -> Iterator[SweepScore]:
     subjects = [str(subject) for subject in sweep.subjects]
-    return [
-        {
-            "sweep": name,
-            "swap": trial[0],
-            "replacement": trial[1],
-            "subject": subject,
-            "class": label,
-            "score": float(scores[row, column]),
-        }
-        for trial, scores in {_BASELINE: sweep.baseline, **sweep.scores}.items()
-        for row, subject in enumerate(subjects)
-        for column, label in enumerate(sweep.classes)
-    ]
+    for trial, scores in {_BASELINE: sweep.baseline, **sweep.scores}.items():
+        for subject, of_subject in zip(subjects, scores, strict=True):
+            for label, score in zip(sweep.classes, of_subject, strict=True):
+                yield SweepScore(name, *trial, subject, label, float(score))
 
 
 def read_sweep(store: Store, name: str) -> Sweep | None:
     """Return a stored sweep, None if there is none of this name."""
-    found = store.rows("sweeps", sweep=name)
-    if not found:
+    stored = store.read(StoredSweep, sweep=name)
+    if not stored:
         return None
-    content = json.loads(found[0]["content"])
+    content = json.loads(stored[0].content)
     sites = {site.key: site for site in map(_site, content["sites"])}
     tables = _tables(store, name, content)
     return Sweep(
@@ -118,25 +111,18 @@ def read_sweep(store: Store, name: str) -> Sweep | None:
     )
 
 
-def _site(held: dict[str, Any]) -> Site:
-    return Site(
-        **{
-            **held,
-            "kind": Kind(held["kind"]),
-            "shape": tuple(held["shape"]),
-            "aliases": tuple(held["aliases"]),
-        }
-    )
+def _site(stored: dict[str, Any]) -> Site:
+    kind, shape = Kind(stored["kind"]), tuple(stored["shape"])
+    return Site(**stored | {"kind": kind, "shape": shape, "aliases": tuple(stored["aliases"])})
 
 
-def _tables(store: Store, name: str, content: dict[str, Any]) -> dict[tuple[str, str], Any]:
+def _tables(store: Store, name: str, content: Mapping[str, Any]) -> dict[tuple[str, str], Array]:
     subjects = {subject: row for row, subject in enumerate(content["subjects"])}
     classes = {label: column for column, label in enumerate(content["classes"])}
-    tables: dict[tuple[str, str], Any] = {}
-    for row in store.rows("scores", sweep=name):
-        trial = (row["swap"], row["replacement"])
+    tables: dict[tuple[str, str], Array] = {}
+    for row in store.read(SweepScore, sweep=name):
+        trial = (row.swap, row.replacement)
         if trial not in tables:
             tables[trial] = np.full((len(subjects), len(classes)), np.nan)
-        if row["score"] is not None:
-            tables[trial][subjects[row["subject"]], classes[row["class"]]] = row["score"]
+        tables[trial][subjects[row.subject], classes[row.label]] = row.score
     return tables

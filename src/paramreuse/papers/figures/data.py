@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from paramreuse.papers.arms import any_pspnet_arm, biased_pspnet_arm, lender_of, unet_arm
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError, PairDistance, Start
@@ -21,6 +21,7 @@ from paramreuse.papers.model_words import (
     transfer_sign,
     transfer_words,
 )
+from paramreuse.plain_text import Row
 from paramreuse.sites.layers import Kind
 from paramreuse.sweep.outcomes import Sweep
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Frame: TypeAlias = "pd.DataFrame"
-Row = dict[str, Any]
 Part: TypeAlias = tuple[Callable[[Evidence, Start], Arm], Callable[[Arm], list[Row]]]
 
 NETWORKS = {"unet": "UNet", "pspnet": "PSPNet"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
 from paramreuse.papers.model_words import NOTHING, letter_of, model_words
 from paramreuse.papers.tables.published import PSPNET, REUSE, UNET, Reuse
 from paramreuse.papers.tables.summaries import ablation_rows, distance_rows, head_of, share_rows
+from paramreuse.plain_text import Row
 from paramreuse.study.transfer.table import TrainingDice, trainings_of
 from paramreuse.sweep.intervals import mean_interval
 from paramreuse.sweep.outcomes import MEAN, Sweep, column_means
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Frame: TypeAlias = "pd.DataFrame"
-Row = dict[str, Any]
 Array: TypeAlias = NDArray[np.float64]
 
 FEW, MANY = 10, 50

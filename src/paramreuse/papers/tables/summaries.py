@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -10,13 +9,12 @@ from paramreuse.papers.evidence import Arm, Evidence
 from paramreuse.papers.model_words import letter_of, model_words
 from paramreuse.papers.rules.arms import mean_by_subject
 from paramreuse.papers.rules.estimate import estimate_mean
+from paramreuse.plain_text import Row
 from paramreuse.reuse.judgement import Judgement, Word
 from paramreuse.reuse.verdict import Verdict
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.swaps import SOURCE, Swap
 from paramreuse.sweep.outcomes import MEAN, Sweep
-
-Row = dict[str, Any]
 
 
 def head_of(arm: Arm) -> Row:

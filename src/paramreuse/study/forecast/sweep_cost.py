@@ -14,6 +14,7 @@ from paramreuse.data.preparation import PreparedBatches
 from paramreuse.reuse.verdict import judge
 from paramreuse.sites.swaps import Swap
 from paramreuse.study.config import SweepSpec
+from paramreuse.study.records import TrialStatistics
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
 from paramreuse.sweep.outcomes import Sweep
@@ -146,7 +147,7 @@ def _kept(
     store: Store, sweep: Sweep, size_before: int, clock: Clock
 ) -> tuple[float, float, float, float]:
     """Return seconds per score and per judged swap, and bytes per logged trial and per score."""
-    num_logged = len(store.rows("statistics", sweep="more"))
+    num_logged = store.count(TrialStatistics, sweep="more")
     logged = _size(store) - size_before
     num_scores = (len(sweep.scores) + 1) * len(sweep.subjects) * len(sweep.classes)
     before = clock()

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from paramreuse.study.job import Job
 from paramreuse.study.records import TransferEpoch, TransferScore
 from paramreuse.study.transfer.attempts import Attempt, attempts_of, kept_model, tell_choice
 from paramreuse.study.transfer.plans import SourcePlan, source_plans, tell_plans
-from paramreuse.study.transfer.table import transfer_rows
+from paramreuse.study.transfer.table import TrainingDice, trainings_of, wanted_scores
 from paramreuse.study.transfer.training import train_attempt
 from paramreuse.study.unchanged import file_digest
 from paramreuse.sweep.scores import foreground_names
@@ -52,7 +52,8 @@ def run_transfer(job: Job) -> str:
     notes += [f"{count} left out: {reason}" for reason, count in Counter(left_out.values()).items()]
     score = job.bench.score
     foreground = foreground_names(score.classes, score.foreground)
-    means = _strategy_means(transfer_rows(job.store, foreground, attempts))
+    trainings = trainings_of(wanted_scores(job.store, attempts))
+    means = _strategy_means(trainings, foreground)
     listed = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     trained = f"{len(attempts) - len(left_out)} trainings: {listed}" if means else "nothing trained"
     return "; ".join([trained, *notes])
@@ -81,9 +82,9 @@ def _forget(job: Job, attempt: Attempt) -> None:
     """Remove what came of an attempt under a plan that is no longer the plan."""
     kept_model(job.bench.folder, attempt).unlink(missing_ok=True)
     for kind in (TransferScore, TransferEpoch):
-        job.store.remove(kind.TABLE, **attempt.columns)
+        job.store.remove(kind, **attempt.columns)
     for name in (_recipe_name(attempt), f"kept/{attempt.name}"):
-        job.store.remove("facts", name=name)
+        job.store.remove_fact(name)
 
 
 def _recipe_name(attempt: Attempt) -> str:
@@ -105,7 +106,7 @@ def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) 
         _forget(job, attempt)
         job.store.put_fact(_recipe_name(attempt), recipe)
     kept = kept_model(job.bench.folder, attempt) if attempt.seed < spec.keep_seeds else None
-    is_scored = bool(job.store.count(TransferScore.TABLE, **attempt.columns))
+    is_scored = bool(job.store.count(TransferScore, **attempt.columns))
     if not is_scored or (kept is not None and not _is_kept(job, attempt, kept)):
         model = train_attempt(job, attempt, plan, training)
         if kept is not None:
@@ -140,10 +141,12 @@ def _store_scores(job: Job, attempt: Attempt, model: nn.Module) -> None:
         job.store.write(rows)
 
 
-def _strategy_means(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _strategy_means(
+    trainings: Iterable[TrainingDice], foreground: Collection[str]
+) -> dict[str, float]:
     grouped: dict[str, list[float]] = {}
-    for row in rows:
-        source = f" from {row['source']}" if row["source"] else ""
-        name = f"{row['strategy']}{source} on {row['num_subjects']}"
-        grouped.setdefault(name, []).append(row["mean"])
+    for training in trainings:
+        source = f" from {training.source}" if training.source else ""
+        name = f"{training.strategy}{source} on {training.num_subjects}"
+        grouped.setdefault(name, []).append(training.mean(foreground))
     return {name: float(np.mean(values)) for name, values in grouped.items()}
