@@ -81,7 +81,7 @@ def test_an_image_that_declares_far_more_than_it_holds_is_refused(tmp_path: Path
 
 def test_a_file_that_is_deflated_as_a_whole_says_how_to_write_it(tmp_path: Path) -> None:
     write_dicom(tmp_path / "a.dcm", PIXELS, TransferSyntaxUID="1.2.840.10008.1.2.1.99")
-    with pytest.raises(DataError, match=r"it is deflated as a whole; write it anew with gdcmconv"):
+    with pytest.raises(DataError, match=r"it is deflated as a whole; convert it with gdcmconv"):
         read_dicom(tmp_path / "a.dcm")
 
 

@@ -188,7 +188,7 @@ WAVERING_DICE = tuple(0.6 + drop for drop in WAVERING)
         (but("plan-freeze", "A2", (0.6,) * 3), "cannot tell"),
         (but("plan-finetune", "A2", (0.6,) * 3), "cannot tell"),
         (each_has_its_rival(), "cannot tell"),
-        # Better on the whole, but not in every repetition; worse, likewise.
+        # Better on the whole, but not in every repetition; nor worse in all.
         (trained_scores(a2=(0.9, 0.9, 0.69)), "cannot tell"),
         (trained_scores(a2=(0.71, 0.5, 0.5)), "cannot tell"),
         # Two repetitions do not say what chance in training does.

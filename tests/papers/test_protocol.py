@@ -1,4 +1,4 @@
-"""A study with arms: run, gone on with, and what its arms show together."""
+"""A study with arms: run, resumed, and what its arms show together."""
 
 import json
 from collections.abc import Sequence
@@ -295,14 +295,14 @@ def test_arms_of_two_files_are_not_mixed(tmp_path: Path) -> None:
     run_all(first, out, only=["unet-shared"], until="data")
     other = arms_of(write_two_arms(tmp_path, seed=9), "first")
 
-    with pytest.raises(StudyError, match="was begun with another arm 'unet-shared'"):
+    with pytest.raises(StudyError, match="was started with another arm 'unet-shared'"):
         run_all(other, out, only=["unet-independent"], until="data")
     assert not (out / "arms" / "unet-independent").exists()
 
 
 @pytest.mark.slow
 def test_arms_that_saw_other_images_are_not_compared(tmp_path: Path) -> None:
-    # The root is no part of what a folder is made for, so that data may move.
+    # The root is not part of what a folder is made for, so that data may move.
     noted = PHANTOM | {"reader": f"{__name__}:read_by_root", "root": str(tmp_path / "3")}
     study = write_two_arms(tmp_path, data={"A": noted})
     out = tmp_path / "out"

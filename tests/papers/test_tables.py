@@ -28,7 +28,7 @@ from samples.paper_figures import (
 
 @pytest.fixture
 def enough_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight, from which on a single site has a word."""
+    """Eight, the fewest with which a single site has a word."""
     names = tuple(f"p{number}" for number in range(1, 9))
     monkeypatch.setattr("samples.paper_figures.SUBJECTS", names)
 

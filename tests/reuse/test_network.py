@@ -85,8 +85,8 @@ def test_a_control_that_cannot_differ_is_no_evidence() -> None:
     assert [j.verdict for j in verdict.judgements] == ["undecided", "reusable"]
     assert isnan(verdict.judgements[0].control_drop)
     assert verdict.notes == (
-        "the control shuffled puts in what the source does at W 1 (all values alike), so it is no "
-        "evidence there",
+        "the control shuffled puts in the same values as the source at W 1 (all values "
+        "alike), so it shows nothing there",
     )
 
 

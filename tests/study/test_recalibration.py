@@ -140,7 +140,7 @@ def test_it_can_be_added_to_a_folder_that_is_there(
     plain = stored_sweep(folder, "ae")
 
     def never(*_: object, **__: object) -> None:
-        raise AssertionError("swept anew")
+        raise AssertionError("swept again")
 
     with monkeypatch.context() as patch:
         patch.setattr(stages, "sweep_sites", never)
@@ -149,7 +149,7 @@ def test_it_can_be_added_to_a_folder_that_is_there(
         talk = Listener()
         run_study(study_of(content | {"sweep": RECALIBRATE}), folder, until="sweep", talk=talk)
         assert talk.said[-1][1].endswith("(finished before)")
-        # Nor is it lost, or made anew, where it is not asked for any more.
+        # Nor is it lost, or made again, where it is not asked for any more.
         run_study(study_of(content), folder, until="sweep")
 
     again = stored_sweep(folder, "ae")

@@ -1,4 +1,4 @@
-"""A whole study: every stage, interrupted and gone on with, and the same every time."""
+"""A whole study: every stage, interrupted and resumed, and the same every time."""
 
 import math
 import os
@@ -161,14 +161,14 @@ def test_a_second_run_says_so_and_computes_nothing_anew(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object, **__: object) -> None:
-        raise AssertionError("computed anew")
+        raise AssertionError("recomputed")
 
     for module, name in (
         *((stages, "train_model"), (stages, "sweep_sites"), (stages, "compare_models")),
         *((training, "train_model"), (transfer_stage, "score_subjects")),
     ):
         monkeypatch.setattr(module, name, never)
-    # The report is drawn anew; here only that it is.
+    # The report is redrawn; here only that it is.
     monkeypatch.setitem(run_module.STAGES, "report", lambda job: "drawn")  # type: ignore[attr-defined]
     talk = Listener()
 
@@ -228,7 +228,7 @@ def test_another_tolerance_needs_no_forward_pass_of_a_single_swap(
     content["judge"]["tolerance"] = 1.0
     run_study(study_of(content), folder, until="transfer")
 
-    # The plan alone is checked jointly; it is the same, so that nothing is trained anew.
+    # The plan alone is checked jointly; it is the same, so nothing is trained again.
     assert set(map(tuple, swept)) == {("plan",)}
     assert {site.name for site in read_plan(folder / "plans" / "ae.yaml").loaded} == {
         site.name for site in read_plan(finished / "plans" / "ae.yaml").loaded

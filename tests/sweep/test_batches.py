@@ -1,4 +1,4 @@
-"""Batches: three parts of one length, the same every time they are walked."""
+"""Batches: three parts of one length, the same every time they are iterated."""
 
 from collections.abc import Iterator
 from typing import Any

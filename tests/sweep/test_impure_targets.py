@@ -28,7 +28,7 @@ def swept(
 
 
 def fresh_scores(network: type[nn.Module], key: str | None) -> np.ndarray:
-    """Scores of a network that is made anew for each batch, with one of the source's tensors."""
+    """Scores of a network that is built again for each batch, with one of the source's tensors."""
     score, sums = Dice(2), {}
     for images, labels, subjects in image_batches():
         model = seeded(network, 0)

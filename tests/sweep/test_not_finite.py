@@ -138,7 +138,7 @@ def test_a_control_that_is_not_finite_fails() -> None:
     same_elsewhere = {k: t.clone() for k, t in small_network(0).state_dict().items()}
     same_elsewhere["0.weight"] *= 1.0001
 
-    # Eight subjects, from which on a site has a word.
+    # Eight subjects, the fewest with which a site has a word.
     batches = [(x, y, [f"p{i // 2}" for i in range(len(x))]) for x, y, _ in small_batches(2, 16)]
 
     sweep = sweep_sites(

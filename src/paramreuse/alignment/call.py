@@ -21,8 +21,8 @@ class Call:
         node: Node of the graph.
         ties: Where to tie and fix.
         values: Dimensions of each value of the trace so far.
-        grouped: For the weight of each grouped convolution the channels it puts out and those it
-            takes in, per group.
+        grouped: For the weight of each grouped convolution its output channels, and its input
+            channels per group.
     """
 
     node: Node

@@ -304,7 +304,7 @@ def train(
 
 @app.command()
 def rank(run_folder: Run, as_json: Json = False) -> None:
-    """Rank the sources of a study by what is foretold of their gain.
+    """Rank the sources of a study by how much gain they promise.
 
     In order of how like the target's their features are (CKA); the papers' order and other scores
     beside it.

@@ -97,7 +97,7 @@ def compare_files(
 
     Args:
         target: Checkpoint, or network.
-        sources: Likewise.
+        sources: Checkpoints, or networks.
         exclude: Keys of the target to leave out.
         csv: File to write the distances to.
         align: Network to trace and shape of its input, to compare after alignment as well.

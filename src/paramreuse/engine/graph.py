@@ -28,7 +28,7 @@ class Call:
     Attributes:
         op: What is called. The first node of a graph stands for the input and is never called.
         args: Positional arguments, in which ``Ref`` and ``Key`` are filled in.
-        kwargs: Named arguments, likewise.
+        kwargs: Named arguments, filled in as ``args`` are.
         inputs: Numbers of the nodes among the arguments.
         keys: Names of the tensors among the arguments.
     """
@@ -121,7 +121,7 @@ def dependent_nodes(nodes: Sequence[Any], keys: Collection[str]) -> frozenset[in
 
 
 def without_unused(nodes: Sequence[Call], output: int) -> tuple[tuple[Call, ...], int]:
-    """Leave out the nodes that the output does not need, and number the others anew."""
+    """Leave out the nodes that the output does not need, and renumber the others."""
     needed = {0, output}
     for number in range(len(nodes) - 1, -1, -1):
         if number in needed:

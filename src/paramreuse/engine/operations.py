@@ -71,7 +71,7 @@ def arguments_of(
 
 
 def output_of(graph: fx.Graph, values: Mapping[fx.Node, object]) -> int:
-    """Return the number of the node whose value a graph puts out.
+    """Return the number of the node whose value a graph returns.
 
     Raises:
         CaptureError: The output is not one tensor computed from the input.

@@ -39,9 +39,9 @@ def unet(  # noqa: PLR0913 - an option of the network each, all with a default
     16 up.
 
     ``residual`` and ``long_skips`` give four networks with the same 18 convolutions and
-    normalisations under the same numbers and names, which differ in how they are connected. All
-    put out as many features at every layer. They take in as many, too, except where the long
-    connections end: without them layers 11, 13, 15 and 17 see the upsampled features alone, so
+    normalisations under the same numbers and names, which differ in how they are connected. A layer
+    has the same number of output features in all four, and of input features too, except where the
+    long connections end: without them layers 11, 13, 15 and 17 see the upsampled features alone, so
     their kernels are smaller, and a kernel of one form does not fit the other. The tensors of a
     network do not show whether it is residual.
 

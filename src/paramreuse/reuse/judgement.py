@@ -57,7 +57,7 @@ class Judgement:
 
     @property
     def can_be_loaded(self) -> bool:
-        """Whether the source's tensors are of worth there: reusable, or the same anyway."""
+        """Whether the source's tensors are worth loading there: reusable, or the same anyway."""
         return self.verdict in (Word.REUSABLE, Word.IDENTICAL)
 
     @property

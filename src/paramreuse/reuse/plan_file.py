@@ -88,7 +88,8 @@ def read_plan(path: str | PathLike[str]) -> Plan:
     """Read a plan that ``write_plan`` wrote, possibly edited since.
 
     Raises:
-        PlanError: The file is not there, is no plan, or an entry is wrong; the message names it.
+        PlanError: The file does not exist or is not a plan, or an entry is wrong; the message
+            names it.
     """
     where = fspath(path)
     content = read_yaml(Path(path), "the plan", PlanError)

@@ -1,7 +1,7 @@
 """Many sources for one target: which lends most?
 
 The order is by the CKA of each source's frozen features with the pilot's on the target's subjects,
-which of all scores that are shown foretold best what loading a source gains
+which of all scores that are shown predicted best what loading a source gains
 (docs/results/gain-scores.md). Beside it stand the papers' order, by the RMSE of kernels from those
 of a pilot (arXiv 2008.03411, "PR-RMSE"), and measured swaps.
 """
@@ -223,7 +223,7 @@ def rank_sources(
     tolerance: float = TOLERANCE,
     confidence: float = CONFIDENCE,
 ) -> Ranking:
-    """Rank sources by what is foretold of their gain.
+    """Rank sources by how much gain they promise.
 
     Each source is scored by its frozen features (``score_source``), and each of its kernels is
     swapped into the pilot singly, with the shuffled control; see ``sweep_sites`` and ``judge``.

@@ -28,8 +28,8 @@ def plan_to_schedule(
     Phase 0 holds the parameters that are not loaded: those the plan leaves and those it does not
     know of, such as a head of another size. The next phase holds those that are loaded and trained
     along. What is loaded and frozen is in none, so it stays frozen. A phase without parameters is
-    left out. Names are exact, one parameter each, since the library takes what is no name for a
-    regular expression.
+    left out. Names are exact, one parameter each, since the library takes anything that is not a
+    name for a regular expression.
 
     Args:
         plan: One action per site. Apply it first: the schedule loads nothing.

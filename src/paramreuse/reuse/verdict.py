@@ -304,8 +304,8 @@ def control_notes(sweep: Sweep) -> Iterator[str]:
         if names:
             more = f" and {len(names) - 10} more" if len(names) > 10 else ""
             yield (
-                f"the control {control} puts in what the source does at {', '.join(names[:10])}"
-                f"{more} (all values alike), so it is no evidence there"
+                f"the control {control} puts in the same values as the source at "
+                f"{', '.join(names[:10])}{more} (all values alike), so it shows nothing there"
             )
 
 

@@ -329,7 +329,7 @@ def units_of(sites: Sequence[Site]) -> list[Unit]:
     """Group sites into kernel layers with the normalisation that follows each.
 
     A normalisation layer joins the kernel layer in front of it when it has as many channels as
-    that puts out; any other layer is a unit of its own.
+    that returns; any other layer is a unit of its own.
 
     Args:
         sites: Sites of one network, front to back.
@@ -356,6 +356,6 @@ def _joins(group: Sequence[Site], site: Site) -> bool:
 
 
 def output_channels(site: Site) -> int:
-    """Return the number of channels that the layer of a kernel or norm site puts out."""
+    """Return the number of channels that the layer of a kernel or norm site returns."""
     transposed = site.family == "conv_transpose" and site.kind is Kind.W
     return site.shape[1] if transposed else site.shape[0]

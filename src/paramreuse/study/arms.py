@@ -244,7 +244,7 @@ def _check_folder(folder: Path, arms: Arms) -> None:
     if changed or set(before) - set(now):
         other = [*changed, *sorted(set(before) - set(now))][0]
         raise StudyError(
-            f"{str(folder)!r} was begun with another arm {other!r}: arms are compared, so all of "
+            f"{str(folder)!r} was started with another arm {other!r}: arms are compared, so all of "
             "them have to be of one file. Give another folder with --out, or the file as it was"
         )
 

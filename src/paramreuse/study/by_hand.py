@@ -72,7 +72,7 @@ def open_or_make(
         **parts: As for ``study_by_hand``.
 
     Raises:
-        StudyError: No target is given and the folder is no run folder, or a source is missing.
+        StudyError: No target is given and the folder is not a run folder, or a source is missing.
     """
     if target is None:
         if sources:

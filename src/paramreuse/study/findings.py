@@ -228,7 +228,7 @@ def planned(
 
 
 def ranking_rows(folder: Path) -> list[Row]:
-    """Rank the swept sources of a run folder by what is foretold of their gain."""
+    """Rank the swept sources of a run folder by how much gain they promise."""
     with opened_findings(folder) as findings:
         _require_swept(findings, folder)
         return findings.ranking.rows()

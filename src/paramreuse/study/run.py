@@ -215,7 +215,7 @@ def report_run(folder: str | os.PathLike[str]) -> Path:
     """Write tables, figures and the page from what a run folder holds.
 
     Raises:
-        StudyError: The folder is no run folder, or cannot be written.
+        StudyError: The folder is not a run folder, or cannot be written.
     """
     from paramreuse.study.reporting import write_results
 

@@ -17,7 +17,7 @@ def read_run(folder: str | os.PathLike[str]) -> Study:
     """Return the study that a run folder was made for.
 
     Raises:
-        StudyError: The folder is not there, or is no run folder.
+        StudyError: The folder does not exist, or is not a run folder.
     """
     path = Path(folder) / "study.yaml"
     arms = path.parent / "arms"

@@ -16,7 +16,7 @@ SUBJECTS = 10
 
 
 def score_features(job: Job, source: str) -> None:
-    """Store what the features of a source foretell; say so where they cannot be scored."""
+    """Store the scores of a source's features; say why where they cannot be scored."""
     some = of_first_subjects(job.bench.validation_batches(), SUBJECTS)
     scored = feature_scores(job.bench.model(TARGET), opened(job, source), some)
     job.store.write(StoredSourceScore(source, *item) for item in scored.values.items())

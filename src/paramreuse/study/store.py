@@ -277,8 +277,8 @@ class StoredLog:
         recorded = self._store.read(TrialStatistics, sweep=self._sweep, batch=batch)
         if any(row.digest != digest for row in recorded):
             raise StudyError(
-                f"cannot go on with the sweep of {self._sweep!r}: batch {batch} holds other images "
-                "than when it was begun. Use another --out folder"
+                f"cannot resume the sweep of {self._sweep!r}: batch {batch} holds other images "
+                "than when the sweep was started. Use another --out folder"
             )
         return {
             (row.swap, row.replacement): np.array(json.loads(row.sums), dtype=float)

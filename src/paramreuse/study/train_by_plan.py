@@ -96,7 +96,7 @@ def train_by_plan(
         What was loaded and what came of it, in one line.
 
     Raises:
-        StudyError: The folder is no run folder, or the source is not one of the study's.
+        StudyError: The folder is not a run folder, or the source is not one of the study's.
         PlanError: The plan cannot be read, or is of another network.
         DataError: There are not as many training subjects.
         ParamReuseError: The logger is unknown, or not installed.

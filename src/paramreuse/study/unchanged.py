@@ -61,14 +61,14 @@ def check_unchanged(bench: Workbench, before: Study) -> None:
         if moved and images[name] not in (None, _images_digest(bench.images(name))):
             raise StudyError(
                 f"data.{name}: {spec.root!r} holds other images than {before.data[name].root!r}, "
-                f"with which {str(bench.folder)!r} was begun. Give another folder with --out"
+                f"with which {str(bench.folder)!r} was started. Give another folder with --out"
             )
     for name, digest in files.items():
         path = bench.checkpoint(name)
         if digest is not None and path.is_file() and file_digest(path) != digest:
             raise StudyError(
-                f"models.{name}: {str(path)!r} has changed since {str(bench.folder)!r} was begun. "
-                "Give another folder with --out"
+                f"models.{name}: {str(path)!r} has changed since {str(bench.folder)!r} was "
+                "started. Give another folder with --out"
             )
 
 
@@ -87,8 +87,8 @@ def watch_images(bench: Workbench, store: Store) -> None:
         before = store.fact(f"subjects/{name}")
         raise StudyError(
             f"data.{name}: the images or labels in {bench.study.data[name].root!r} have changed "
-            f"since {str(bench.folder)!r} was begun{_what_changed(before, images)}. Put them back "
-            "as they were, or give another folder with --out"
+            f"since {str(bench.folder)!r} was started{_what_changed(before, images)}. Put them "
+            "back as they were, or give another folder with --out"
         )
 
     bench.compare_images = compare

@@ -17,7 +17,7 @@ def overlay(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
     Args:
         content: As read from YAML; left as it is.
-        changes: Likewise.
+        changes: Keys to replace, of the same form; left as they are.
     """
     merged = dict(content)
     for key, value in changes.items():
@@ -73,7 +73,7 @@ def split_arms(content: Mapping[str, Any], *, where: str) -> dict[str, dict[str,
         where: Name of the file, for messages.
 
     Raises:
-        StudyError: The file has no arms, one is no mapping, or its name is no folder's.
+        StudyError: The file has no arms, one is not a mapping, or its name cannot be a folder's.
     """
     arms = _named_parts(content, ARMS, where)
     if not arms:

@@ -1,4 +1,4 @@
-"""What a sweep is fed with: ``(inputs, labels, subjects)``, the same every time it is walked."""
+"""What a sweep is fed with: ``(inputs, labels, subjects)``, the same every time it is iterated."""
 
 import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -37,7 +37,7 @@ def walk_batches(batches: Batches) -> Iterator[Batch]:
 
     Raises:
         ScoreError: A batch is not three parts of one length, a subject id is not hashable, an input
-            is NaN, or the loader is empty or can be walked only once.
+            is NaN, or the loader is empty or can be iterated only once.
     """
     if isinstance(batches, Iterator):
         raise ScoreError(

@@ -19,7 +19,7 @@ def constant_score(batches: Batches, score: Score) -> float | None:
     """Return the best mean score over subjects that one class everywhere reaches.
 
     Args:
-        batches: As for ``sweep_sites``; walked once, only labels are looked at.
+        batches: As for ``sweep_sites``; iterated once, only labels are looked at.
         score: How predictions are scored; known for ``Dice``, ``IoU`` and ``Accuracy``.
 
     Returns:

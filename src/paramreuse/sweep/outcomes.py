@@ -35,7 +35,7 @@ class MeanDrop:
     Attributes:
         mean: Mean over subjects.
         low: Lower end of its interval; NaN with one subject, ``mean`` where no subjects are known.
-        high: Upper end, likewise.
+        high: Upper end; NaN or ``mean`` where ``low`` is.
         error: Standard error of the mean; NaN with one subject, 0 where no subjects are known.
         skew: Skewness of the studentised mean, as in ``Means``.
         subjects: Number of subjects that count; 0 where no subjects are known.
@@ -92,7 +92,7 @@ class Sweep:
         notes: What the reader should know, e.g. why the fast engine was not used.
         not_finite: Trials that would have put in NaN or infinite values, or whose outputs are not
             finite.
-        alike: Trials of controls that put in what the source does, so that they show nothing.
+        alike: Trials of controls that put in the same values as the source, so they show nothing.
         lineage: Whether source and target share a start; empty where it was not looked at.
         constant: Best mean score that the same class everywhere reaches; None where not known.
     """

@@ -324,7 +324,7 @@ class Runner:
         )
 
     def _alike(self) -> frozenset[TrialName]:
-        """Return the trials of controls that put in what the source does."""
+        """Return the trials of controls that put in the same values as the source."""
         return frozenset(
             trial.name
             for trial in self._trials

@@ -62,7 +62,8 @@ class StoppingRule:
 
         Args:
             drops: Drops of the subjects seen, shape ``(n,)``; NaN where a subject does not count.
-            baselines_unseen: Scores of the untouched target for all others; NaN likewise.
+            baselines_unseen: Scores of the untouched target for all others; NaN where one does
+                not count.
             num_looks: How often this question is asked of one swap.
         """
         drops = drops[np.isfinite(drops)]

@@ -70,11 +70,12 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
             numbers, higher is better. Runs in full for every swap and gives no intervals.
         swaps: As for ``make_swaps``.
         controls: ``"shuffled"``, ``"reinit"``, models; or names of your own and models.
-        engine: ``"partial"``: only what depends on a swap is computed anew, where the target can be
+        engine: ``"partial"``: only what depends on a swap is recomputed, where the target can be
             captured as a graph; ``"full"``: a plain forward pass per swap, the reference.
         memory_limit_gb: Bounds what the partial engine keeps of a batch, in units of 1e9 bytes.
         stop: ``None`` evaluates everything. ``"decided"`` takes the subjects in random order and
-            ends a swap as soon as its verdict stands; what is told of it rests on those it saw.
+            ends a swap as soon as its verdict stands; its drop then covers only the subjects seen
+            so far.
         tolerance: Largest drop that passes; what ``stop`` goes by.
         confidence: One minus the error rate, per swap, that ``stop`` may have.
         exclude: Keys of sites to leave out.

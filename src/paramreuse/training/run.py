@@ -70,7 +70,7 @@ def train_model(
         train: A ``PreparedSet``, whose batches are shuffled and augmented again in every epoch; an
             auto-encoder also takes its unlabelled slices. Or re-iterable batches ``(inputs, labels,
             subjects)`` with a length, which are taken as they come.
-        validation: Likewise, in order; subjects are scored one by one.
+        validation: As for ``train``, but in order; subjects are scored one by one.
         task: ``"segmentation"`` (cross-entropy and Dice loss, scored by Dice) or
             ``"autoencoder"`` (squared error of every output channel to the image).
         settings: How to train.

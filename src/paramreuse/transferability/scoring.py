@@ -68,7 +68,8 @@ class LoadedSource:
 def load_source(target: nn.Module, source: Weights, *, seed: int = 0) -> LoadedSource:
     """Put whatever of a source fits into a copy of the target; the target is left as it was.
 
-    What does not fit is drawn anew, lest what the target has learnt be taken for the source's.
+    What does not fit is drawn at random, so that nothing the target has learnt counts as the
+    source's.
 
     Args:
         target: The network to load into.

@@ -77,7 +77,7 @@ def _opened(path: Path) -> Any:
     try:
         if read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
             # pydicom inflates such a file whole, whatever becomes of it.
-            raise ValueError("it is deflated as a whole; write it anew with gdcmconv --raw")
+            raise ValueError("it is deflated as a whole; convert it with gdcmconv --raw")
         return pydicom.dcmread(path, specific_tags=_TAGS)
     except _damage() as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -161,7 +161,7 @@ def check_same_place(volume: Volume | NiftiFile, image: Volume) -> None:
     with np.errstate(all="ignore"):
         here, there = (corners @ affine[:3].T for affine in (volume.affine, image.affine))
         shifts = np.linalg.norm(here - there, axis=1)
-    # NaN is no place either.
+    # NaN is not a place either.
     if not (shifts <= LARGEST_SHIFT_PX * min(image.spacing_mm)).all():
         worst = int(np.argmax(shifts))
         raise DataError(

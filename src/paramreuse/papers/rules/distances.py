@@ -54,7 +54,7 @@ def nearness_gap(
 
     Args:
         first: RMSE by layer.
-        second: Likewise.
+        second: As for ``first``.
         confidence: Coverage of the interval, over layers.
     """
     gaps = []

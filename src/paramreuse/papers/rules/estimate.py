@@ -137,7 +137,7 @@ def loses_more(
 
     Args:
         first: Share of its own baseline that each subject loses.
-        second: Likewise.
+        second: As for ``first``.
         what: What is compared, for the reader.
         confidence: Coverage of the interval.
 

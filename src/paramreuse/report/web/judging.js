@@ -18,7 +18,7 @@ function prepare(source) {
   source.sweep.bySite = new Map();
   for (const swap of source.sweep.swaps) {
     [swap.lent, ...swap.controls] = swap.judged.map((ends, r) => (r && swap.notFinite[r] ? BROKEN : trial(ends, swap.spread[r])));
-    /* A control that puts in what the source does is no evidence. */
+    /* A control that puts in the same values as the source shows nothing. */
     swap.telling = swap.controls.filter((_, index) => !swap.alike[index]);
     swap.single = swap.set === 'single';
     if (swap.set === 'single') source.sweep.bySite.set(swap.site, swap);

@@ -110,7 +110,7 @@ def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) 
     if not is_scored or (kept is not None and not _is_kept(job, attempt, kept)):
         model = train_attempt(job, attempt, plan, training)
         if kept is not None:
-            # Before the scores: a run that is killed in between trains this one anew.
+            # Before the scores: a run that is killed in between trains this one again.
             write_checkpoint(kept, model, {"study": job.bench.study.name, "model": attempt.name})
             job.store.put_fact(f"kept/{attempt.name}", file_digest(kept))
         _store_scores(job, attempt, model)

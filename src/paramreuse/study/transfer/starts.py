@@ -118,7 +118,7 @@ def _random_plan(sites: Sequence[Site], lender: Lender) -> Plan:
 
 
 def _load_statistics(model: nn.Module, lender: Lender) -> str:
-    """Draw every tensor anew from a normal distribution with the source's mean and variance."""
+    """Redraw every tensor from a normal distribution with the source's mean and variance."""
     sites = match_sites(model, lender.tensors)
     lent = lend(model, lender.tensors)
     slots = model.state_dict(keep_vars=True)
