@@ -53,7 +53,7 @@ def without_type_checking(tree: ast.Module) -> ast.Module:
     return ast.Module(body, [])
 
 
-def parsed(path: Path) -> ast.Module:
+def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -70,7 +70,7 @@ def imported_names(tree: ast.Module) -> Iterator[str]:
 
 def modules_imported_by(path: Path) -> set[str]:
     """Names, below the root, of those of our own modules that a file imports, if only for types."""
-    names = {n.removeprefix("paramreuse.") for n in imported_names(parsed(path)) if "." in n}
+    names = {n.removeprefix("paramreuse.") for n in imported_names(tree_of(path)) if "." in n}
     ours = {".".join(f.relative_to(ROOT).with_suffix("").parts) for f in FILES}
     imported = set()
     for name in names:
@@ -92,7 +92,7 @@ def test_the_table_has_one_row_for_each_room() -> None:
     ids=lambda path: str(path.parent.relative_to(ROOT)),
 )
 def test_a_package_says_what_comes_in_and_what_goes_out(path: Path) -> None:
-    told = ast.get_docstring(parsed(path)) or ""
+    told = ast.get_docstring(tree_of(path)) or ""
 
     assert re.fullmatch(r"[A-Z].+\.\n\nIn: .+\nOut: .+", told)
 
@@ -126,7 +126,7 @@ def test_a_library_is_imported_where_it_belongs() -> None:
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in FILES
-        for name in imported_names(without_type_checking(parsed(path)))
+        for name in imported_names(without_type_checking(tree_of(path)))
         if room_of(path) not in HOMES_OF_LIBRARIES.get(name.split(".")[0], {room_of(path)})
     ]
 
@@ -137,7 +137,7 @@ def test_tables_are_made_with_pandas_only_when_asked_for() -> None:
     eager = [
         path.relative_to(ROOT)
         for path in FILES
-        for node in parsed(path).body
+        for node in tree_of(path).body
         if isinstance(node, ast.Import) and any(alias.name == "pandas" for alias in node.names)
     ]
 

@@ -32,7 +32,7 @@ from samples.graphs import (
 )
 
 
-def refuse(*_: object) -> Graph:
+def refuse_capture(*_: object) -> Graph:
     raise CaptureError("not now")
 
 
@@ -70,7 +70,7 @@ def test_both_ways_to_capture_give_the_papers_networks_the_same_graph(
 def test_the_papers_networks_do_not_wait_for_torch_export(
     monkeypatch: pytest.MonkeyPatch, make: Callable[..., nn.Module]
 ) -> None:
-    monkeypatch.setattr(paramreuse.engine.capture, "exported", refuse)
+    monkeypatch.setattr(paramreuse.engine.capture, "exported", refuse_capture)
 
     PartialEngine(make(width=4).eval(), torch.randn(2, 1, 32, 32))
 
@@ -101,7 +101,7 @@ def test_a_graph_that_gives_other_outputs_is_not_taken(
     monkeypatch: pytest.MonkeyPatch, tracer: Callable[[nn.Module, Tensor], Graph], reason: str
 ) -> None:
     monkeypatch.setattr(paramreuse.engine.capture, "traced", tracer)
-    monkeypatch.setattr(paramreuse.engine.capture, "exported", refuse)
+    monkeypatch.setattr(paramreuse.engine.capture, "exported", refuse_capture)
     target, _, inputs = pair(Skip)
 
     engine = partial_engine(target, inputs)
@@ -226,7 +226,7 @@ class Flat(nn.Module):
 
 
 def test_sizes_are_numbers_but_for_the_number_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paramreuse.engine.capture, "exported", refuse)
+    monkeypatch.setattr(paramreuse.engine.capture, "exported", refuse_capture)
     target, source = random_weights(Flat(), 0), random_weights(Flat(), 1)
     state = source.state_dict()
     inputs = torch.randn(3, 2, 4, 4)
@@ -370,7 +370,7 @@ def test_these_are_captured_all_the_same(make: Callable[[], nn.Module]) -> None:
 def test_every_swap_of_an_exported_graph_gives_what_a_full_pass_gives(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]
 ) -> None:
-    monkeypatch.setattr(paramreuse.engine.capture, "traced", refuse)
+    monkeypatch.setattr(paramreuse.engine.capture, "traced", refuse_capture)
     target, state, inputs = pair(make)
 
     assert_same_outputs(
@@ -411,7 +411,7 @@ class Shared(nn.Module):
 def test_every_swap_of_a_traced_graph_gives_what_a_full_pass_gives(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], nn.Module]
 ) -> None:
-    monkeypatch.setattr(paramreuse.engine.capture, "exported", refuse)
+    monkeypatch.setattr(paramreuse.engine.capture, "exported", refuse_capture)
     target, state, inputs = pair(make)
 
     assert_same_outputs(

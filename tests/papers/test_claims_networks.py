@@ -24,7 +24,7 @@ from samples.arms import (
 )
 
 
-def kernels(drop: Drop, *, layers: range, rest: Drop) -> Drops:
+def kernel_drops(drop: Drop, *, layers: range, rest: Drop) -> Drops:
     return {"W": rest, **{f"W {layer}": drop for layer in layers}}
 
 
@@ -37,17 +37,17 @@ BAD = made_up_arm("unet", {"W": LARGE})
     [
         ({"W": NONE}, {"W": LARGE}, "holds"),
         # PSPNet: 13 of 25, then 12 of 25; UNet: 8 of 18, then 9 of 18.
-        (kernels(NONE, layers=range(1, 14), rest=LARGE), {"W": LARGE}, "holds"),
-        (kernels(NONE, layers=range(1, 13), rest=LARGE), {"W": LARGE}, "does not hold"),
-        ({"W": NONE}, kernels(NONE, layers=range(1, 9), rest=LARGE), "holds"),
-        ({"W": NONE}, kernels(NONE, layers=range(1, 10), rest=LARGE), "does not hold"),
+        (kernel_drops(NONE, layers=range(1, 14), rest=LARGE), {"W": LARGE}, "holds"),
+        (kernel_drops(NONE, layers=range(1, 13), rest=LARGE), {"W": LARGE}, "does not hold"),
+        ({"W": NONE}, kernel_drops(NONE, layers=range(1, 9), rest=LARGE), "holds"),
+        ({"W": NONE}, kernel_drops(NONE, layers=range(1, 10), rest=LARGE), "does not hold"),
         # The undecided ones could turn it, or could not.
         ({"W": WAVERING}, {"W": LARGE}, "cannot tell"),
         ({"W": NONE}, {"W": WAVERING}, "cannot tell"),
-        (kernels(WAVERING, layers=range(1, 13), rest=NONE), {"W": LARGE}, "holds"),
-        (kernels(WAVERING, layers=range(1, 13), rest=LARGE), {"W": LARGE}, "does not hold"),
-        ({"W": NONE}, kernels(WAVERING, layers=range(1, 9), rest=LARGE), "holds"),
-        ({"W": NONE}, kernels(WAVERING, layers=range(1, 10), rest=NONE), "does not hold"),
+        (kernel_drops(WAVERING, layers=range(1, 13), rest=NONE), {"W": LARGE}, "holds"),
+        (kernel_drops(WAVERING, layers=range(1, 13), rest=LARGE), {"W": LARGE}, "does not hold"),
+        ({"W": NONE}, kernel_drops(WAVERING, layers=range(1, 9), rest=LARGE), "holds"),
+        ({"W": NONE}, kernel_drops(WAVERING, layers=range(1, 10), rest=NONE), "does not hold"),
     ],
 )
 def test_c1_asks_for_half_of_pspnet_and_less_of_unet(
@@ -58,7 +58,7 @@ def test_c1_asks_for_half_of_pspnet_and_less_of_unet(
 
 def test_c1_leaves_the_output_layer_and_other_kinds_out() -> None:
     # 12 of 25 without the output layer 26; with it 13 of 26.
-    pspnet = made_up_arm("pspnet", kernels(NONE, layers=range(14, 27), rest=LARGE))
+    pspnet = made_up_arm("pspnet", kernel_drops(NONE, layers=range(14, 27), rest=LARGE))
 
     judged = finding("C1", pspnet, BAD)
 
@@ -71,7 +71,7 @@ def test_c1_leaves_the_output_layer_and_other_kinds_out() -> None:
 
 
 def test_c1_says_how_many_are_undecided() -> None:
-    pspnet = made_up_arm("pspnet", kernels(WAVERING, layers=range(1, 15), rest=NONE))
+    pspnet = made_up_arm("pspnet", kernel_drops(WAVERING, layers=range(1, 15), rest=NONE))
 
     judged = finding("C1", pspnet, BAD)
 

@@ -15,13 +15,13 @@ from samples.disks import disk_network, disks
 STEPS = 24
 
 
-def trained(subjects: int = 12) -> nn.Module:
+def trained_source(subjects: int = 12) -> nn.Module:
     return pr.train_steps(initial_model(disk_network, 5), disks(subjects, seed=9), None, 150, 0)
 
 
 @pytest.fixture(scope="module")
 def source() -> dict[str, torch.Tensor]:
-    return {key: value.clone() for key, value in trained().state_dict().items()}
+    return {key: value.clone() for key, value in trained_source().state_dict().items()}
 
 
 def shuffled(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -29,7 +29,7 @@ def pilot() -> nn.Module:
     return model.eval()
 
 
-def source(first: float, second: float) -> dict[str, Tensor]:
+def lent(first: float, second: float) -> dict[str, Tensor]:
     return {
         "0.weight": torch.full((1, 1, 1, 1), first),
         "1.weight": torch.full((1, 1, 1, 1), second),
@@ -46,7 +46,7 @@ def batches() -> list[Batch]:
 def test_sources_are_ranked_by_measured_swaps_and_by_distance() -> None:
     # "far" is 3 and 8 away but only a positive factor; "near" is closer and turns the sign of
     # one layer: a drop of all the Dice there.
-    sources = {"near": source(2.5, -0.5), "far": source(5.0, 9.0), "worst": source(-9.0, -9.0)}
+    sources = {"near": lent(2.5, -0.5), "far": lent(5.0, 9.0), "worst": lent(-9.0, -9.0)}
 
     frame = rank_sources(pilot(), sources, batches()).frame()
 
@@ -85,7 +85,7 @@ def test_the_source_whose_features_are_like_the_pilots_comes_first() -> None:
     images = torch.tensor([1.0, -1.0, 2.0, -2.0]).reshape(1, 1, 2, 2).repeat(6, 1, 1, 1)
     images += 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     data = [(images, (images[:, 0] > 0).long(), [f"p{n}" for n in range(6)])]
-    sources = {"blind": source(2.0, 0.0), "seeing": source(-40.0, 30.0)}
+    sources = {"blind": lent(2.0, 0.0), "seeing": lent(-40.0, 30.0)}
 
     frame = rank_sources(pilot(), sources, data).frame().set_index("source")
 
@@ -116,7 +116,7 @@ def test_a_task_without_classes_is_ranked_by_swaps_and_says_why() -> None:
     images = torch.randn(4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     data = [(images, images, ["a", "b", "c", "d"])]
 
-    frame = rank_sources(pilot(), {"far": source(5.0, 9.0)}, data, NegativeMSE()).frame()
+    frame = rank_sources(pilot(), {"far": lent(5.0, 9.0)}, data, NegativeMSE()).frame()
 
     assert math.isnan(frame["h_score"][0])
     assert "the labels are torch.float32, expected integers" in frame["note"][0]
@@ -128,7 +128,7 @@ def test_sources_are_only_ranked_where_there_are_some() -> None:
 
 
 def test_a_source_of_which_nothing_fits_is_named() -> None:
-    sources = {"good": source(1.0, 1.0), "strange": {"fc.weight": torch.ones(3, 3)}}
+    sources = {"good": lent(1.0, 1.0), "strange": {"fc.weight": torch.ones(3, 3)}}
 
     with pytest.raises(SiteMismatchError, match="source 'strange': "):
         rank_sources(pilot(), sources, batches())
@@ -146,11 +146,11 @@ def test_a_source_without_a_kernel_that_fits_is_named() -> None:
 
 def test_a_pilot_in_training_mode_is_refused() -> None:
     with pytest.raises(ModelError, match="training mode"):
-        rank_sources(pilot().train(), {"a": source(1.0, 1.0)}, batches())
+        rank_sources(pilot().train(), {"a": lent(1.0, 1.0)}, batches())
 
 
 def test_the_tolerance_decides_what_counts() -> None:
-    sources = {"near": source(2.5, -0.5)}
+    sources = {"near": lent(2.5, -0.5)}
     strict = rank_sources(pilot(), sources, batches(), tolerance=0.0).frame()
     lax = rank_sources(pilot(), sources, batches(), tolerance=1.0).frame()
 

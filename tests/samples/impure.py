@@ -110,7 +110,7 @@ class WritesItsInput(Plain):
         return super().forward(x)
 
 
-def seeded(network: type[nn.Module], seed: int) -> nn.Module:
+def off_start(network: type[nn.Module], seed: int) -> nn.Module:
     """A network with all tensors off their start, in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     model = network()

@@ -14,12 +14,12 @@ from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.scores import Dice
 from paramreuse.sweep.sweeping import sweep_sites
 from samples import impure
-from samples.impure import image_batches, seeded
+from samples.impure import image_batches, off_start
 
 ENGINES = ["full", "partial"]
 
 
-def swept(
+def swept_impure(
     target: nn.Module, source: nn.Module, engine: str = "partial", **options: object
 ) -> Sweep:
     batches = options.pop("batches", None) or image_batches()
@@ -31,9 +31,9 @@ def fresh_scores(network: type[nn.Module], key: str | None) -> np.ndarray:
     """Scores of a network that is built again for each batch, with one of the source's tensors."""
     score, sums = Dice(2), {}
     for images, labels, subjects in image_batches():
-        model = seeded(network, 0)
+        model = off_start(network, 0)
         if key is not None:
-            model.state_dict()[key].copy_(seeded(network, 2).state_dict()[key])
+            model.state_dict()[key].copy_(off_start(network, 2).state_dict()[key])
         with torch.no_grad():
             counts = score.statistics(model(images), labels).numpy()
         for subject, count in zip(subjects, counts, strict=True):
@@ -57,10 +57,10 @@ def assert_scored_as_fresh(sweep: Sweep, network: type[nn.Module]) -> None:
     ],
 )
 def test_every_swap_is_scored_as_by_a_fresh_network(network: type[nn.Module], engine: str) -> None:
-    target = seeded(network, 0)
+    target = off_start(network, 0)
     before = {key: t.clone() for key, t in target.state_dict().items()}
 
-    sweep = swept(target, seeded(network, 2), engine)
+    sweep = swept_impure(target, off_start(network, 2), engine)
 
     assert_scored_as_fresh(sweep, network)
     for key, tensor in before.items():
@@ -72,12 +72,12 @@ def test_every_swap_is_scored_as_by_a_fresh_network(network: type[nn.Module], en
 def test_what_the_target_has_cached_before_hides_no_swap(
     network: type[nn.Module], engine: str
 ) -> None:
-    target = seeded(network, 0)
+    target = off_start(network, 0)
     with torch.no_grad():
         target(image_batches()[0][0])
     before = dict(vars(target))
 
-    sweep = swept(target, seeded(network, 2), engine)
+    sweep = swept_impure(target, off_start(network, 2), engine)
 
     assert_scored_as_fresh(sweep, network)
     assert vars(target).keys() == before.keys()
@@ -86,10 +86,10 @@ def test_what_the_target_has_cached_before_hides_no_swap(
 
 @pytest.mark.parametrize("network", [impure.Caches, impure.CountsItsPasses])
 def test_nothing_is_left_on_the_callers_target(network: type[nn.Module]) -> None:
-    target = seeded(network, 0)
+    target = off_start(network, 0)
     names = set(vars(target))
 
-    swept(target, seeded(network, 2))
+    swept_impure(target, off_start(network, 2))
 
     assert set(vars(target)) == names
     assert not getattr(target, "cache", {})
@@ -106,14 +106,14 @@ def test_nothing_is_left_on_the_callers_target(network: type[nn.Module]) -> None
     ],
 )
 def test_the_notes_say_what_was_found(network: type[nn.Module], words: str) -> None:
-    sweep = swept(seeded(network, 0), seeded(network, 2))
+    sweep = swept_impure(off_start(network, 0), off_start(network, 2))
 
     assert any(words in note for note in sweep.notes), sweep.notes
 
 
 @pytest.mark.parametrize("network", [impure.Plain, impure.CountsItsPasses])
 def test_a_target_that_only_counts_is_not_slowed_down(network: type[nn.Module]) -> None:
-    sweep = swept(seeded(network, 0), seeded(network, 2))
+    sweep = swept_impure(off_start(network, 0), off_start(network, 2))
 
     assert not any("fresh copy" in note for note in sweep.notes)
 
@@ -123,14 +123,14 @@ def test_a_target_that_only_counts_is_not_slowed_down(network: type[nn.Module]) 
 def test_noise_is_refused(network: type[nn.Module], engine: str) -> None:
     torch.manual_seed(0)
     with pytest.raises(ModelError, match=r"over the same samples differ, by .* Switch off"):
-        swept(seeded(network, 0), seeded(network, 2), engine)
+        swept_impure(off_start(network, 0), off_start(network, 2), engine)
 
 
 def test_samples_that_mix_are_neither_cut_nor_put_together() -> None:
-    target, source = (seeded(impure.MixesSamples, seed) for seed in (0, 2))
+    target, source = (off_start(impure.MixesSamples, seed) for seed in (0, 2))
 
-    little = swept(target, source, memory_limit_gb=1e-5)
-    early = swept(target, source, stop="decided")
+    little = swept_impure(target, source, memory_limit_gb=1e-5)
+    early = swept_impure(target, source, stop="decided")
 
     assert_scored_as_fresh(little, impure.MixesSamples)
     assert_scored_as_fresh(early, impure.MixesSamples)
@@ -138,7 +138,9 @@ def test_samples_that_mix_are_neither_cut_nor_put_together() -> None:
 
 
 def test_a_network_of_batches_of_one_is_tried_with_a_second_sample() -> None:
-    sweep = swept(*(seeded(impure.MixesSamples, s) for s in (0, 2)), batches=image_batches(1))
+    sweep = swept_impure(
+        *(off_start(impure.MixesSamples, s) for s in (0, 2)), batches=image_batches(1)
+    )
 
     assert any("depends on the others" in note for note in sweep.notes)
 
@@ -147,16 +149,16 @@ def test_inputs_that_the_target_overwrites_are_given_back() -> None:
     batches = image_batches()
     before = [images.clone() for images, _, _ in batches]
 
-    swept(*(seeded(impure.WritesItsInput, seed) for seed in (0, 2)), batches=batches)
+    swept_impure(*(off_start(impure.WritesItsInput, seed) for seed in (0, 2)), batches=batches)
 
     assert all(torch.equal(b[0], images) for b, images in zip(batches, before, strict=True))
 
 
 def test_a_swap_of_each_kind_is_compared_with_a_fresh_copy() -> None:
     """What is read past the attributes is a constant of the graph, which two passes do not show."""
-    target, source = (seeded(impure.BranchesUnseen, seed) for seed in (0, 2))
+    target, source = (off_start(impure.BranchesUnseen, seed) for seed in (0, 2))
 
-    sweep = swept(target, source)
+    sweep = swept_impure(target, source)
 
     assert_scored_as_fresh(sweep, impure.BranchesUnseen)
     assert any("disagrees with a fresh copy of the target: RM" in note for note in sweep.notes)
@@ -182,7 +184,7 @@ def test_two_sweeps_of_two_threads_take_turns() -> None:
 
     def sweep() -> None:
         try:
-            models = (seeded(Watched, seed) for seed in (0, 2))
+            models = (off_start(Watched, seed) for seed in (0, 2))
             sweep_sites(*models, image_batches(), WatchingDice(2), controls=())
         except BaseException as error:
             errors.append(error)
@@ -198,7 +200,7 @@ def test_two_sweeps_of_two_threads_take_turns() -> None:
 
 
 def hooked(caught: dict[str, object], path: str) -> nn.Module:
-    model = seeded(impure.Plain, 0)
+    model = off_start(impure.Plain, 0)
     model.get_submodule(path).register_forward_hook(
         lambda _module, _inputs, output: caught.update(output=output)
     )
@@ -213,7 +215,7 @@ def test_a_hook_that_watches_holds_real_features_of_the_target_and_slows_nothing
     caught: dict[str, object] = {}
     target = hooked(caught, path)
 
-    sweep = swept(target, seeded(network, 2))
+    sweep = swept_impure(target, off_start(network, 2))
 
     assert type(caught.get("output", torch.zeros(1))) is Tensor
     assert sweep.notes == ()
@@ -227,10 +229,10 @@ def test_a_hook_that_changes_what_is_computed_is_heeded_and_never_sees_a_stand_i
         seen.add(type(output).__name__)
         return output * 2
 
-    target, source = seeded(impure.Plain, 0), seeded(impure.Plain, 2)
+    target, source = off_start(impure.Plain, 0), off_start(impure.Plain, 2)
     target.n1.register_forward_hook(double)
 
-    sweep = swept(target, source)
+    sweep = swept_impure(target, source)
 
     with torch.no_grad():
         outputs = target(image_batches()[0][0])
@@ -246,9 +248,9 @@ def wrapped_models() -> Iterator[object]:
 
 @pytest.mark.parametrize("wrap", list(wrapped_models()))
 def test_a_wrapped_target_is_swept_as_the_network_inside(wrap: object) -> None:
-    plain = swept(seeded(impure.Plain, 0), seeded(impure.Plain, 2))
+    plain = swept_impure(off_start(impure.Plain, 0), off_start(impure.Plain, 2))
 
-    sweep = swept(wrap(seeded(impure.Plain, 0)).eval(), seeded(impure.Plain, 2))  # type: ignore[operator]
+    sweep = swept_impure(wrap(off_start(impure.Plain, 0)).eval(), off_start(impure.Plain, 2))  # type: ignore[operator]
 
     assert sweep.notes == ()
     for name, scores in plain.scores.items():
@@ -259,13 +261,13 @@ def test_a_wrapped_target_is_swept_as_the_network_inside(wrap: object) -> None:
 @pytest.mark.parametrize("run_first", [True, False])
 def test_the_old_weight_norm_is_swept(run_first: bool) -> None:
     def network(seed: int) -> nn.Module:
-        model = seeded(impure.Plain, seed)
+        model = off_start(impure.Plain, seed)
         nn.utils.weight_norm(model.c2)
         if run_first:
             model(image_batches()[0][0])
         return model
 
-    sweep = swept(network(0), network(2))
+    sweep = swept_impure(network(0), network(2))
 
     swap = next(swap for swap in sweep.swaps if swap.sites[0].key == "c2.weight_g")
     target = network(0)
@@ -290,12 +292,12 @@ def test_the_old_weight_norm_is_swept(run_first: bool) -> None:
     ],
 )
 def test_a_network_whose_tensors_are_out_of_reach_is_refused(seal: object, message: str) -> None:
-    target = seal(seeded(impure.Plain, 0)).eval()  # type: ignore[operator]
+    target = seal(off_start(impure.Plain, 0)).eval()  # type: ignore[operator]
 
     with pytest.raises(ModelError, match=f"cannot swap tensors of .*{message}"):
-        swept(target, seeded(impure.Plain, 2))
+        swept_impure(target, off_start(impure.Plain, 2))
 
 
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(ModelError, match="unknown engine 'fast': expected 'partial' or 'full'"):
-        swept(seeded(impure.Plain, 0), seeded(impure.Plain, 2), "fast")
+        swept_impure(off_start(impure.Plain, 0), off_start(impure.Plain, 2), "fast")
