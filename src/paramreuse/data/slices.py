@@ -60,21 +60,29 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         """Refuse subjects that are there twice or in two folds, and names that are not text."""
-        odd = [name for name in self.classes if plain_text(name) != name]
-        odd += [name for name in self.subjects if _NOT_TEXT.search(name)]
-        if odd:
-            raise DataError(
-                f"cannot use the names {odd[:10]} of an image set: they hold characters that are "
-                f"not text, such as control characters or broken UTF-8; rename them"
-            )
-        folds = self.split or {}
-        named = [subject for subjects in folds.values() for subject in subjects]
-        counts = [Counter(self.subjects), Counter(named)]
-        twice = sorted({name for count in counts for name, number in count.items() if number > 1})
-        strangers = sorted(set(named) - set(self.subjects))
-        if twice or strangers:
-            what = "more than once" if twice else "without being subjects of the set"
-            raise DataError(
-                f"cannot use an image set: {(twice or strangers)[:10]} are in it {what}; expected "
-                f"each subject once, and in one of the folds {list(folds)} at most"
-            )
+        _check_names(self)
+        _check_folds(self)
+
+
+def _check_names(image_set: ImageSet) -> None:
+    odd = [name for name in image_set.classes if plain_text(name) != name]
+    odd += [name for name in image_set.subjects if _NOT_TEXT.search(name)]
+    if odd:
+        raise DataError(
+            f"cannot use the names {odd[:10]} of an image set: they hold characters that are "
+            f"not text, such as control characters or broken UTF-8; rename them"
+        )
+
+
+def _check_folds(image_set: ImageSet) -> None:
+    folds = image_set.split or {}
+    named = [subject for subjects in folds.values() for subject in subjects]
+    counts = [Counter(image_set.subjects), Counter(named)]
+    twice = sorted({name for count in counts for name, number in count.items() if number > 1})
+    strangers = sorted(set(named) - set(image_set.subjects))
+    if twice or strangers:
+        what = "more than once" if twice else "without being subjects of the set"
+        raise DataError(
+            f"cannot use an image set: {(twice or strangers)[:10]} are in it {what}; expected "
+            f"each subject once, and in one of the folds {list(folds)} at most"
+        )

@@ -1,6 +1,7 @@
 """From a model to a graph of calls with torch.export: what PyTorch itself makes of it."""
 
 import operator
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, fx, nn
@@ -51,21 +52,8 @@ def exported(model: nn.Module, example: Tensor) -> Graph:
         program = _program(model, example)
     tensors, canonical = tensors_by_key(model)
     nodes: list[Call] = [Call(same)]
-    values: dict[fx.Node, object] = {}
-    for spec, node in zip(
-        program.graph_signature.input_specs,
-        (n for n in program.graph.nodes if n.op == "placeholder"),
-        strict=True,
-    ):
-        if spec.kind is InputKind.USER_INPUT:
-            values[node] = Ref(0)
-        elif spec.kind is InputKind.CONSTANT_TENSOR and spec.target is not None:
-            tensors[spec.target] = program.constants[spec.target].detach()
-            values[node] = Key(spec.target)
-        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target is not None:
-            values[node] = Key(canonical[spec.target])
-        else:
-            raise CaptureError(f"the graph takes a {spec.kind.name.lower()}")
+    values, constants = _inputs(program, canonical)
+    tensors |= constants
     outputs = program.graph_signature.output_specs
     if [spec.kind for spec in outputs] != [OutputKind.USER_OUTPUT]:
         raise CaptureError("the model changes its own buffers or its input, or has several outputs")
@@ -76,6 +64,26 @@ def exported(model: nn.Module, example: Tensor) -> Graph:
             raise CaptureError(f"the graph holds a {node.op} node ({node.name})")
     kept, output = without_unused(nodes, output_of(program.graph, values))
     return Graph(kept, output, tensors, canonical, num_samples=number)
+
+
+def _inputs(
+    program: torch.export.ExportedProgram, canonical: Mapping[str, str]
+) -> tuple[dict[fx.Node, object], dict[str, Tensor]]:
+    """Return what each placeholder stands for, and the constants that the program holds."""
+    values: dict[fx.Node, object] = {}
+    constants: dict[str, Tensor] = {}
+    placeholders = (n for n in program.graph.nodes if n.op == "placeholder")
+    for spec, node in zip(program.graph_signature.input_specs, placeholders, strict=True):
+        if spec.kind is InputKind.USER_INPUT:
+            values[node] = Ref(0)
+        elif spec.kind is InputKind.CONSTANT_TENSOR and spec.target is not None:
+            constants[spec.target] = program.constants[spec.target].detach()
+            values[node] = Key(spec.target)
+        elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and spec.target is not None:
+            values[node] = Key(canonical[spec.target])
+        else:
+            raise CaptureError(f"the graph takes a {spec.kind.name.lower()}")
+    return values, constants
 
 
 def _program(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

@@ -51,13 +51,7 @@ def plan_to_schedule(
     """
     if mode not in ("freeze", "finetune"):
         raise PlanError(f"unknown mode {mode!r}: expected 'freeze' or 'finetune'")
-    prefix = _prefix(plan, model)
-    frozen, thawed = set(), set()
-    for entry in plan.entries:
-        if entry.action is Action.FREEZE or (entry.action is Action.LOAD and mode == "freeze"):
-            frozen.add(prefix + entry.site.key)
-        elif entry.action is not Action.LEAVE:
-            thawed.add(prefix + entry.site.key)
+    frozen, thawed = _frozen_and_thawed(plan, _prefix(plan, model), mode)
     names = [name for name, _ in model.named_parameters()]
     phases = (
         [name for name in names if name not in frozen | thawed],
@@ -74,6 +68,17 @@ def plan_to_schedule(
     count = sum(name in frozen for name in names)
     head = _HEAD.format(frozen=f"{count} of {len(names)} parameters")
     return head + str(yaml.safe_dump(dict(enumerate(filled)), sort_keys=False, width=10**9))
+
+
+def _frozen_and_thawed(plan: Plan, prefix: str, mode: str) -> tuple[set[str], set[str]]:
+    """Return the keys that stay frozen, and those that are loaded and trained along."""
+    frozen, thawed = set(), set()
+    for entry in plan.entries:
+        if entry.action is Action.FREEZE or (entry.action is Action.LOAD and mode == "freeze"):
+            frozen.add(prefix + entry.site.key)
+        elif entry.action is not Action.LEAVE:
+            thawed.add(prefix + entry.site.key)
+    return frozen, thawed
 
 
 def _prefix(plan: Plan, model: nn.Module) -> str:

@@ -255,12 +255,7 @@ def _judge_swap(
     fixed = _fixed_word(sweep, swap)
     side = Side.ABOVE if fixed is Word.NOT_FINITE else source.side(bound)
     word = fixed or (Word.TOO_FEW if source.has_too_few else _word(side, control_side))
-    passing = [doubts[n] for n, s in zip(telling, sides, strict=True) if s is Side.BELOW]
-    doubt = {
-        Word.NOT_REUSABLE: doubts[swap.name, SOURCE],
-        Word.INDIFFERENT: doubts[swap.name, SOURCE] + min(passing, default=0.0),
-        Word.REUSABLE: doubts[swap.name, SOURCE] + sum(doubts[name] for name in telling),
-    }
+    of_controls = [(doubts[n], s) for n, s in zip(telling, sides, strict=True)]
     return Judgement(
         swap=swap,
         drop=source.mean,
@@ -271,8 +266,18 @@ def _judge_swap(
         verdict=word,
         side=side,
         control_side=control_side,
-        doubt=doubt.get(word, 0.0),
+        doubt=_doubt_of(word, doubts[swap.name, SOURCE], of_controls),
     )
+
+
+def _doubt_of(word: Word, of_source: float, of_controls: Sequence[tuple[float, Side]]) -> float:
+    """Return the chance that a word is wrong, from those that a drop is on the other side."""
+    if word is Word.NOT_REUSABLE:
+        return of_source
+    if word is Word.INDIFFERENT:
+        passing = [doubt for doubt, side in of_controls if side is Side.BELOW]
+        return of_source + min(passing, default=0.0)
+    return of_source + sum(doubt for doubt, _ in of_controls) if word is Word.REUSABLE else 0.0
 
 
 def _fixed_word(sweep: Sweep, swap: Swap) -> Word | None:

@@ -39,18 +39,21 @@ def check_options(
         return
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     known = [p.name for p in named if p.name not in given]
-    unknown = [name for name in options if name not in known]
-    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"did you mean {close[0]!r}? It takes" if close else "it takes"
-        raise StudyError(
-            f"cannot {task}: {place} has {unknown[0]!r}: {hint} {known or 'no options'}"
-        )
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    unknown = [] if takes_any else [name for name in options if name not in known]
+    if unknown:
+        raise StudyError(f"cannot {task}: {place} has {unknown[0]!r}: {_hint(unknown[0], known)}")
     missing = [p.name for p in named if p.default is p.empty and p.name not in {*options, *given}]
     if missing:
         raise StudyError(
             f"cannot {task}: {place} has no {missing[0]!r}, which is needed. It takes {known}"
         )
+
+
+def _hint(unknown: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(unknown, known, n=1)
+    takes = f"did you mean {close[0]!r}? It takes" if close else "it takes"
+    return f"{takes} {known or 'no options'}"
 
 
 def first_parameter(function: Callable[..., Any]) -> str:

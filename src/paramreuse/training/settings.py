@@ -29,6 +29,14 @@ CHOICES = {"optimiser": tuple(OPTIMISERS), "schedule": tuple(SCHEDULES), "loss":
 """What may be named instead of given as a function."""
 _AT_LEAST_ONE = ("epochs", "batch_size", "validate_every")
 _NOT_NEGATIVE = ("weight_decay", "cross_entropy_weight", "dice_weight")
+_RANGES = {
+    **dict.fromkeys(_AT_LEAST_ONE, "at least 1"),
+    **dict.fromkeys(
+        ("learning_rate", *_NOT_NEGATIVE),
+        "a positive number, or one of the two loss weights positive",
+    ),
+    "precision": f"one of {PRECISIONS}",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,33 +94,34 @@ class TrainingSettings:
     progress: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
-        wrong = [name for name in _AT_LEAST_ONE if getattr(self, name) < 1]
-        wrong += [name for name in _NOT_NEGATIVE if not getattr(self, name) >= 0]
-        if not 0 < self.learning_rate < math.inf:
-            wrong.append("learning_rate")
-        if self.cross_entropy_weight + self.dice_weight == 0:
-            wrong += ["cross_entropy_weight", "dice_weight"]
-        if self.precision not in PRECISIONS:
-            wrong.append("precision")
-        for name, known in CHOICES.items():
-            chosen = getattr(self, name)
-            if not callable(chosen) and chosen not in known:
-                raise ParamReuseError(
-                    f"cannot train with {name}={chosen!r}: expected one of {list(known)}, or a "
-                    "function"
-                )
+        _check_choices(self)
+        wrong = _out_of_range(self)
         if wrong:
-            name = wrong[0]
-            expected = (
-                "at least 1"
-                if name in _AT_LEAST_ONE
-                else f"one of {PRECISIONS}"
-                if name == "precision"
-                else "a positive number, or one of the two loss weights positive"
-            )
             raise ParamReuseError(
-                f"cannot train with {name}={getattr(self, name)!r}: expected {expected}"
+                f"cannot train with {wrong}={getattr(self, wrong)!r}: expected {_RANGES[wrong]}"
             )
+
+
+def _check_choices(settings: TrainingSettings) -> None:
+    for name, known in CHOICES.items():
+        chosen = getattr(settings, name)
+        if not callable(chosen) and chosen not in known:
+            raise ParamReuseError(
+                f"cannot train with {name}={chosen!r}: expected one of {list(known)}, or a function"
+            )
+
+
+def _out_of_range(settings: TrainingSettings) -> str:
+    """Return the name of the first setting that is out of range, empty where none is."""
+    wrong = [name for name in _AT_LEAST_ONE if getattr(settings, name) < 1]
+    wrong += [name for name in _NOT_NEGATIVE if not getattr(settings, name) >= 0]
+    if not 0 < settings.learning_rate < math.inf:
+        wrong.append("learning_rate")
+    if settings.cross_entropy_weight + settings.dice_weight == 0:
+        wrong.append("cross_entropy_weight")
+    if settings.precision not in PRECISIONS:
+        wrong.append("precision")
+    return wrong[0] if wrong else ""
 
 
 def optimiser_of(settings: TrainingSettings, parameters: Iterable[nn.Parameter]) -> Optimizer:

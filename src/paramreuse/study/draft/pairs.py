@@ -1,8 +1,8 @@
 """Images and masks in a plain folder: which belong together, guessed from their names."""
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,34 +57,36 @@ def guess_pairs(folder: Path) -> Pairs | None:
         The patterns that most files fit; None where there is no pair.
     """
     named = [item for path in image_files(folder) if (item := _split(folder, path))]
-    masks = {item.subject: item for item in named if item.is_mask}
-    images = defaultdict(list)
-    for item in named:
-        if not item.is_mask and item.subject in masks:
-            images[item.subject].append(item)
-    shapes = Counter(
-        (files[0].before, files[0].after, masks[subject].before, masks[subject].after)
-        for subject, files in images.items()
-    )
+    pairs = _paired(named)
+    shapes = {
+        subject: (image.before, image.after, mask.before, mask.after)
+        for subject, (image, mask) in pairs.items()
+    }
     if not shapes:
         return None
-    chosen = shapes.most_common(1)[0][0]
-    subjects = [
-        subject
-        for subject, files in images.items()
-        if (files[0].before, files[0].after) == chosen[:2]
-        and (masks[subject].before, masks[subject].after) == chosen[2:]
-    ]
+    chosen = Counter(shapes.values()).most_common(1)[0][0]
+    subjects = [subject for subject, shape in shapes.items() if shape == chosen]
     separator = _slice_separator(subjects, chosen[1])
     field = f"{{subject}}{separator}{{slice:d}}" if separator else "{subject}"
-    used = {images[name][0].path for name in subjects} | {masks[name].path for name in subjects}
+    used = {item.path for subject in subjects for item in pairs[subject]}
     return Pairs(
         images=f"{chosen[0]}{field}{chosen[1]}",
         masks=f"{chosen[2]}{field}{chosen[3]}",
-        mask_files=tuple(masks[name].path for name in sorted(subjects)),
+        mask_files=tuple(pairs[subject][1].path for subject in sorted(subjects)),
         by_slice=bool(separator),
         alone=tuple(item.path for item in named if item.path not in used),
     )
+
+
+def _paired(named: Iterable[_Named]) -> dict[str, tuple[_Named, _Named]]:
+    """Return the first image of each subject that has a mask, and that mask."""
+    items = list(named)
+    masks = {item.subject: item for item in items if item.is_mask}
+    pairs: dict[str, tuple[_Named, _Named]] = {}
+    for item in items:
+        if not item.is_mask and item.subject in masks:
+            pairs.setdefault(item.subject, (item, masks[item.subject]))
+    return pairs
 
 
 def image_files(folder: Path) -> Iterator[Path]:
