@@ -179,6 +179,8 @@ def fold(
     weight = tensors[node.weight]
     scale, shift = (None, None) if raw else scale_and_shift(node, tensors)
     if scale is not None:
+        # A convolution is linear in each output channel's kernel, the first axis of the weight:
+        # scale * conv(x, W) = conv(x, scale * W).
         weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
     if channels is not None:
         weight = torch.cat([weight[:, start:stop] for start, stop in channels], dim=1)
@@ -221,6 +223,7 @@ def finish(
     z: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, *, relu: bool
 ) -> Tensor:
     """Return ``relu(scale * z + shift + residual)`` from a raw convolution, which is kept."""
+    # Further swaps start from z, so nothing is written in place before y is a tensor of its own.
     y = z
     if scale is not None and shift is not None:
         y = torch.addcmul(_by_channel(shift), z, _by_channel(scale))

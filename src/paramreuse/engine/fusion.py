@@ -14,8 +14,6 @@ aten = torch.ops.aten
 
 Node: TypeAlias = Call | ConvNode
 
-_CONV_ARGS = 7
-
 
 @dataclass(frozen=True, slots=True)
 class _Chain:

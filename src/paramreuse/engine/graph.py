@@ -114,6 +114,7 @@ def dependent_nodes(nodes: Sequence[Any], keys: Collection[str]) -> frozenset[in
     """Return the nodes whose value depends on one of ``keys``."""
     moved = set(keys)
     dirty: set[int] = set()
+    # Nodes are in the order of execution: what a node uses has been decided when it is reached.
     for number, node in enumerate(nodes):
         if not node.keys.isdisjoint(moved) or any(used in dirty for used in node.inputs):
             dirty.add(number)
@@ -123,6 +124,7 @@ def dependent_nodes(nodes: Sequence[Any], keys: Collection[str]) -> frozenset[in
 def without_unused(nodes: Sequence[Call], output: int) -> tuple[tuple[Call, ...], int]:
     """Leave out the nodes that the output does not need, and renumber the others."""
     needed = {0, output}
+    # Backwards, all users of a node come before it, so one pass finds everything that is needed.
     for number in range(len(nodes) - 1, -1, -1):
         if number in needed:
             needed.update(nodes[number].inputs)

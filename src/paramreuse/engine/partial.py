@@ -135,15 +135,17 @@ class PartialEngine:
         """Return the network captured for inputs of this shape, but for their number."""
         if self._gave_up:
             return None
+        # One graph serves any number of samples, unless the model fixed it while it was captured;
+        # then each number has a graph of its own, and running another's would be wrong.
         for place in (_place(inputs), (len(inputs), *_place(inputs))):
             fitted = self._fitted.get(place)
             if fitted is None:
-                return self._fit_anew(inputs, place)
+                return self._fit_again(inputs, place)
             if fitted.num_fixed in (None, len(inputs)):
                 return fitted
         return None
 
-    def _fit_anew(self, inputs: Tensor, place: tuple[object, ...]) -> FittedNetwork | None:
+    def _fit_again(self, inputs: Tensor, place: tuple[object, ...]) -> FittedNetwork | None:
         try:
             self._fitted[place] = self._captured(inputs)
         except CaptureError as error:

@@ -133,6 +133,7 @@ def _side_by_side(
 ) -> Iterator[Tensor | None]:
     """Run jobs on a pool; each is prepared while the one before it still runs."""
     pool = ThreadPoolExecutor(num_threads)
+    # Two pieces of work per thread, so that none waits; no more, as each job keeps its outputs.
     ahead = max(1, math.ceil(2 * num_threads / len(chunks)))
     preparing: deque[tuple[_Job, Future[None]]] = deque()
     running: deque[_Job] = deque()

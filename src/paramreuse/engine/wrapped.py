@@ -17,6 +17,8 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
             ``DistributedDataParallel``, or not at all.
     """
     prefix = ""
+    # These wrappers decide where and how a network runs, not what it computes, so the network
+    # inside gives the same outputs; they can be stacked.
     while True:
         name = "_orig_mod" if hasattr(model, "_orig_mod") else "module"
         if name == "module" and not isinstance(model, _PARALLEL):
