@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.errors import StudyError
+from paramreuse.report.start_words import instruction
+from paramreuse.report.starts import Interval, Start
 from paramreuse.reuse.freezing import frozen_keys
 from paramreuse.study.records import TransferScore
 from paramreuse.study.run import open_job, run_study
@@ -18,6 +20,13 @@ from paramreuse.study.transfer.strategy import Strategy
 from paramreuse.study.workbench import Workbench
 from samples.studies import given_content, seeded, study_of
 from samples.transfers import Trainer
+
+
+def test_every_strategy_has_words_for_the_reader() -> None:
+    starts = [Start(strategy.value, "t1", Interval(0.5)) for strategy in Strategy]
+
+    # "Start with NAME from SOURCE" is for what has no words.
+    assert [start.strategy for start in starts if instruction(start).startswith("Start with")] == []
 
 
 def loaded_kernels(strategy: Strategy) -> tuple[nn.Module, list[str]]:

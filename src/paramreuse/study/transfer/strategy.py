@@ -6,7 +6,7 @@ from enum import StrEnum
 class Strategy(StrEnum):
     """One way to start the target afresh and to train it.
 
-    To add one, give it a member here and a plan in ``starts``.
+    To add one, give it a member here, a plan in ``starts`` and words in ``report.start_words``.
 
     Attributes:
         needs_source: Whether something of a given source is loaded.
