@@ -14,7 +14,7 @@ from paramreuse.errors import DataError, StudyError
 from paramreuse.study.config import DataSpec
 from paramreuse.study.named import READERS, load_named
 from paramreuse.study.own_functions import check_options, first_parameter
-from paramreuse.study.talk import Report
+from paramreuse.study.talk import Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +67,7 @@ def naming(place: str) -> Iterator[None]:
         raise DataError(f"{place}: {unreadable(error)}") from error
 
 
-def prepare_images(image_set: ImageSet, spec: DataSpec, seed: int, step: Report) -> Images:
+def prepare_images(image_set: ImageSet, spec: DataSpec, seed: int, step: Step) -> Images:
     """Split an image set into its folds and prepare both.
 
     Args:
@@ -98,7 +98,7 @@ def prepare_images(image_set: ImageSet, spec: DataSpec, seed: int, step: Report)
     return Images(image_set.classes, split, train, validation)
 
 
-def _counted(image_set: ImageSet, total: int, step: Report) -> ImageSet:
+def _counted(image_set: ImageSet, total: int, step: Step) -> ImageSet:
     """Return the set with a reader that says how many subjects it has read."""
     numbers = count(1)
 

@@ -21,7 +21,7 @@ from paramreuse.recommendation.result import Recommendation
 from paramreuse.reuse.plan_file import write_plan
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.run import run_study
-from paramreuse.study.talk import Report, Talk
+from paramreuse.study.talk import Step, Talk
 from paramreuse.study.transfer.own_training import own_training
 from paramreuse.study.workbench import Workbench
 from paramreuse.sweep.scores import subject_means
@@ -110,8 +110,8 @@ def _own_training(study: Study) -> Callable[..., Any] | None:
     return None if study.transfer is None else own_training(study.transfer)
 
 
-def _in_percent(step: Report) -> Callable[[float, float], None]:
-    """Report whole per cent of the budget."""
+def _in_percent(step: Step) -> Callable[[float, float], None]:
+    """Count whole per cent of the budget."""
     return lambda spent, budget: step(round(100 * min(1.0, spent / budget)), 100)
 
 

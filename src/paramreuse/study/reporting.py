@@ -51,7 +51,7 @@ _LEVEL = 0.9
 """Share of the final Dice of ``scratch`` that counts as reached, for the epochs to get there."""
 
 
-def write_results(job: Job) -> Path:
+def write_job_report(job: Job) -> Path:
     """Write ``tables/*.csv``, ``figures/*.svg`` and ``report.html`` into the run folder.
 
     Returns:

@@ -37,9 +37,9 @@ from paramreuse.training.trackers import open_tracker, require_tracker
 
 def run_report(job: Job) -> str:
     """Write tables, figures and the page."""
-    from paramreuse.study.reporting import write_results
+    from paramreuse.study.reporting import write_job_report
 
-    return str(write_results(job))
+    return str(write_job_report(job))
 
 
 STAGES: Mapping[str, Callable[[Job], str]] = {
@@ -217,7 +217,7 @@ def report_run(folder: str | os.PathLike[str]) -> Path:
     Raises:
         StudyError: The folder is not a run folder, or cannot be written.
     """
-    from paramreuse.study.reporting import write_results
+    from paramreuse.study.reporting import write_job_report
 
     bench = Workbench(read_run(folder), Path(folder))
     with read_job(bench) as job:
@@ -227,7 +227,7 @@ def report_run(folder: str | os.PathLike[str]) -> Path:
                 f"cannot report: the file of the model {damaged[0]!r} is missing or damaged. "
                 "`paramreuse run` with the same study trains it again"
             )
-        return write_results(job)
+        return write_job_report(job)
 
 
 def check_inputs(bench: Workbench) -> None:

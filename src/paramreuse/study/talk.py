@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-Report = Callable[[int, int | None], None]
+Step = Callable[[int, int | None], None]
 """Called with the number of steps done and, where it is known, of all."""
 
 
@@ -14,7 +14,7 @@ class Talk(Protocol):
     def say(self, stage: str, line: str) -> None:
         """Say what a stage found, in one line."""
 
-    def progress(self, label: str) -> AbstractContextManager[Report]:
+    def progress(self, label: str) -> AbstractContextManager[Step]:
         """Show how far a long piece of work is."""
 
 
@@ -25,6 +25,6 @@ class Silent:
         """Drop the line."""
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[Report]:
+    def progress(self, label: str) -> Iterator[Step]:
         """Show nothing."""
         yield lambda done, total: None

@@ -100,7 +100,7 @@ def sweep_recalibrated(  # noqa: PLR0913 - what sweep_sites takes, and the calib
         trials = [Trial(swap, SOURCE) for swap in chosen]
         runner = Runner(score, trials, lenders, engine, None, report)
         runner.run(batches)
-        sweep = runner.outcome(match.skipped)
+        sweep = runner.sweep(match.skipped)
     trained = replace(sweep, baseline=as_trained).baseline_scores()[MEAN]
     note = (
         f"baseline: statistics recomputed on {sum(map(len, images))} images, mean "
@@ -201,10 +201,10 @@ class _RecalibratingEngine(FullEngine):
 def _counting(progress: Progress, engine: _RecalibratingEngine, num_ahead: int) -> Progress:
     """Count the batches for calibration, ``num_ahead`` in all, along with those that are scored."""
 
-    def report(done: int, total: int | None) -> None:
+    def count(done: int, total: int | None) -> None:
         progress(engine.num_batches + done, None if total is None else num_ahead + total)
 
-    return report
+    return count
 
 
 def _num_moving(lenders: Replacements, swaps: Sequence[Swap]) -> int:

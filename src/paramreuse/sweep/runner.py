@@ -298,7 +298,7 @@ class Runner:
             "paramreuse compare counts values that are not finite"
         )
 
-    def outcome(self, skipped: tuple[SkippedTensor, ...]) -> Sweep:
+    def sweep(self, skipped: tuple[SkippedTensor, ...]) -> Sweep:
         """Divide the sums and return what was measured."""
         score = self._score
         baseline = score.score(self._ledger.of(BASELINE))

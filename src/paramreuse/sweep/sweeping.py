@@ -125,7 +125,7 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
             else:
                 runner.run(batches)
                 notes += (_NOT_STOPPED,) if stop is not None else ()
-            sweep = runner.outcome(match.skipped)
+            sweep = runner.sweep(match.skipped)
             return replace(
                 sweep,
                 notes=(*notes, *sweep.notes),
