@@ -195,9 +195,9 @@ def _fold(
     steps = round(problem.steps * {BASIC_RUNG: 1 / 3, SCREEN_RUNG: 1 / 6}[rung])
     data, unseen = problem.labelled.of(seen), problem.labelled.of(held)
     started = time.perf_counter()
-    trained = _train(problem, candidate, lender, data, steps, problem.seed + index)
+    trained = train_one(problem, candidate, lender, data, steps, problem.seed + index)
     seconds = time.perf_counter() - started
-    variants = dict(_variants(candidate, trained))
+    variants = dict(variants_of(candidate, trained))
     for name, variant in variants.items():
         scores = subject_scores(variant, unseen, _score(problem))
         facts.add(replace(candidate, name=name), rung, str(index), scores, seconds)
@@ -205,7 +205,7 @@ def _fold(
     return variants[candidate.name]
 
 
-def _train(
+def train_one(
     problem: Problem,
     candidate: Candidate,
     lender: Lender | None,
@@ -218,7 +218,7 @@ def _train(
     return train_candidate(course, weights, candidate, data, steps, seed)
 
 
-def _variants(candidate: Candidate, trained: Trained) -> Iterator[tuple[str, nn.Module]]:
+def variants_of(candidate: Candidate, trained: Trained) -> Iterator[tuple[str, nn.Module]]:
     """Yield what one training gives, also by forward passes alone."""
     if candidate.plan is None:
         yield candidate.name, trained.model
@@ -243,15 +243,15 @@ class _Hindsight:
     def train(self, candidate: Candidate, lender: Lender | None, seed: int) -> None:
         problem = self.problem
         started = time.perf_counter()
-        trained = _train(
+        trained = train_one(
             problem, candidate, lender, problem.labelled, problem.steps, problem.seed + 100 * seed
         )
         seconds = time.perf_counter() - started
         self.models[candidate.name] = trained.model
-        for name, variant in _variants(candidate, trained):
+        for name, variant in variants_of(candidate, trained):
             scores = subject_scores(variant, problem.hidden, _score(problem))
             self.facts.add(replace(candidate, name=name), "1", HIDDEN, scores, seconds)
-            self._outputs[name] = _probabilities(variant, problem.hidden)
+            self._outputs[name] = probabilities(variant, problem.hidden)
             seconds = 0.0
 
     def forget(self) -> None:
@@ -267,16 +267,16 @@ class _Hindsight:
         labels, owners = self.problem.hidden.labels, self.problem.hidden.owners
         for group in groups:
             mean = sum(self._outputs[name].float() for name in group)
-            score = _mean_dice(mean, labels, owners, self.problem.num_classes)
+            score = mean_dice(mean, labels, owners, self.problem.num_classes)
             self.facts.add(Candidate("+".join(group), source), "1", HIDDEN, {"mean": score}, 0.0)
 
 
-def _probabilities(model: nn.Module, data: LabelledSet) -> Tensor:
+def probabilities(model: nn.Module, data: LabelledSet) -> Tensor:
     with torch.no_grad():
         return torch.cat([model(b[0]).softmax(1).half() for b in data.batches()])
 
 
-def _mean_dice(outputs: Tensor, labels: Tensor, owners: Sequence[Any], num_classes: int) -> float:
+def mean_dice(outputs: Tensor, labels: Tensor, owners: Sequence[Any], num_classes: int) -> float:
     score = pr.Dice(num_classes=num_classes)
     statistics = score.statistics(outputs, labels).numpy()
     sums: dict[Any, Any] = {}
