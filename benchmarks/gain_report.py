@@ -9,82 +9,24 @@ with one source; a *problem* is judged with all of its sources, as a user would 
 """
 
 import argparse
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau, weightedtau
 
-from paramreuse.recommendation.bench import Evidence
+from gain_facts import Problem, read_problems
 from paramreuse.recommendation.candidates import AS_IS, FULL, HEAD, MIXES, SCRATCH
-from paramreuse.recommendation.decision import decide, paired, zero_shot_share
+from paramreuse.recommendation.decision import decide, is_worthy, paired, zero_shot_share
 from paramreuse.recommendation.prior import Line, Prior
-
-RUNG = "1/3"
-"""What `recommend` measures; the shorter schedules of the grid told too little."""
 
 HALFWAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 RIDGE = 0.05
 SHUFFLED = "shuffled"
-RENAMED = {"full raw": FULL, "full": "full recalibrated"}
-"""Recalibrating after a training from everything gained nothing, so that `full` goes without."""
-
-
-@dataclass
-class Problem:
-    """The facts of one problem."""
-
-    name: str
-    evidence: Evidence = field(default_factory=Evidence)
-    hidden: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
-    audits: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-
-    @property
-    def target(self) -> str:
-        return self.name.rsplit("-n", 1)[0]
-
-    @property
-    def number(self) -> int:
-        return int(self.name.rsplit("-n", 1)[1].split("-")[0])
-
-    @property
-    def sources(self) -> list[str]:
-        return list(dict.fromkeys(source for source, _ in self.hidden if source))
-
-    def truth(self, source: str, candidate: str) -> float:
-        scores = self.hidden.get((source, candidate), {})
-        return float(np.mean(list(scores.values()))) if scores else float("nan")
-
-    def candidates(self, source: str) -> list[str]:
-        return [c for s, c in self.hidden if s == source and "#" not in c and "+" not in c]
-
-
-def read_problem(path: Path) -> Problem:
-    problem = Problem(path.stem)
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            _take_row(problem, row)
-    for source, blocks in problem.audits.items():
-        pairs = [[audit["rewind"], audit["reinit"]] for audit in blocks.values()]
-        problem.evidence.drops[source] = np.array(pairs)[:, :, None]
-    return problem
-
-
-def _take_row(problem: Problem, row: Mapping[str, str]) -> None:
-    source, score = row["source"], float(row["score"])
-    candidate = RENAMED.get(row["candidate"], row["candidate"])
-    if candidate.startswith("audit "):
-        blocks = problem.audits.setdefault(source, defaultdict(dict))
-        blocks[candidate.removeprefix("audit ")][row["subject"]] = score
-    elif row["fold"] == "hidden":
-        problem.hidden.setdefault((source, candidate), {})[row["subject"]] = score
-    elif row["rung"] == RUNG:
-        problem.evidence.scores.setdefault((source, candidate), {})[row["subject"]] = score
 
 
 # Learning the prior.
@@ -111,9 +53,9 @@ def _lines(problems: Sequence[Problem]) -> Prior:
     for name in (SCRATCH, HEAD, AS_IS, *MIXES):
         cases = [case for problem in problems for case in _cases(problem, name)]
         lines[name] = _fit(cases)
-    slope, halfway = _between_sources(problems)
+    slope, halfway, likeness = _between_sources(problems)
     level, spread = _level(problems)
-    return Prior(lines, slope, halfway, level, spread, (0.0, 0.0), (0.0, 0.0))
+    return Prior(lines, slope, halfway, likeness, level, spread, (0.0, 0.0), (0.0, 0.0))
 
 
 def _errors(problem: Problem, prior: Prior) -> Iterator[tuple[int, float, float]]:
@@ -154,25 +96,34 @@ def _level(problems: Sequence[Problem]) -> tuple[tuple[float, float], tuple[floa
     return (float(intercept), float(slope)), _variance(zip(numbers, errors, strict=True))
 
 
-def _between_sources(problems: Sequence[Problem]) -> tuple[float, float]:
-    """Fit the slope of true on measured differences between the sources of a problem."""
-    best: tuple[float, float, float] | None = None
+def _between_sources(problems: Sequence[Problem]) -> tuple[float, float, float]:
+    """Fit true on measured differences between the sources of a problem, and on their likeness."""
+    best: tuple[float, tuple[float, float, float]] | None = None
     for halfway in HALFWAYS:
-        measured, true = [], []
-        for problem in problems:
-            scores = [problem.evidence.of(s, FULL) for s in problem.sources]
-            means = np.array([np.mean(list(each.values())) for each in scores])
-            truths = np.array([problem.truth(s, FULL) for s in problem.sources])
-            trust = len(scores[0]) / (len(scores[0]) + halfway)
-            measured += list(trust * (means - means.mean()))
-            true += list(truths - truths.mean())
-        x, y = np.array(measured), np.array(true)
-        slope = float(x @ y / (x @ x))
-        error = float(np.mean((y - slope * x) ** 2))
+        rows = [row for problem in problems for row in _against_mean(problem, halfway)]
+        measured, likeness, true = np.array(rows).T
+        design = np.column_stack([measured, likeness])
+        slopes, *_ = np.linalg.lstsq(design, true, rcond=None)
+        error = float(np.mean((true - design @ slopes) ** 2))
         if best is None or error < best[0]:
-            best = error, slope, halfway
+            best = error, (float(slopes[0]), halfway, float(slopes[1]))
     assert best is not None
-    return best[1], best[2]
+    return best[1]
+
+
+def _against_mean(problem: Problem, halfway: float) -> list[tuple[float, float, float]]:
+    """Return trusted measured, likeness and true difference of each source to the sources' mean."""
+    evidence = problem.evidence
+    sources = [source for source in problem.sources if is_worthy(evidence, source)]
+    scores = [evidence.of(s, FULL) for s in sources]
+    means = np.array([np.mean(list(each.values())) for each in scores])
+    alike = np.array([evidence.likeness(source) for source in sources])
+    if not np.isfinite(alike).all():
+        alike = np.zeros_like(means)
+    truths = np.array([problem.truth(s, FULL) for s in sources])
+    trust = len(scores[0]) / (len(scores[0]) + halfway)
+    columns = (trust * (means - means.mean()), alike - alike.mean(), truths - truths.mean())
+    return list(zip(*columns, strict=True))
 
 
 def _fit(cases: Sequence[tuple[float, int, float, float]]) -> Line:
@@ -339,9 +290,10 @@ def main() -> None:
     """Print the tables, and write the prior where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("facts", type=Path)
-    parser.add_argument("--prior", type=Path)
+    parser.add_argument("--repeats", type=Path, help="facts of gain_repeats.py")
+    parser.add_argument("--prior", type=Path, help="learn the prior from all facts, into this file")
     arguments = parser.parse_args()
-    problems = [read_problem(path) for path in sorted(arguments.facts.glob("*.csv"))]
+    problems = read_problems(arguments.facts, arguments.repeats)
     if arguments.prior:
         arguments.prior.write_text(_as_json(learn(problems)), encoding="utf-8")
         return
@@ -444,6 +396,7 @@ def _as_json(prior: Prior) -> str:
                 "lines": lines,
                 "source_slope": round(prior.source_slope, 4),
                 "source_halfway": prior.source_halfway,
+                "likeness_slope": round(prior.likeness_slope, 4),
                 "level": [round(v, 4) for v in prior.level],
                 "level_variance": [round(v, 6) for v in prior.level_variance],
                 "gain_variance": [round(v, 6) for v in prior.gain_variance],

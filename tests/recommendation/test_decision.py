@@ -8,6 +8,7 @@ from paramreuse.recommendation.bench import Evidence
 from paramreuse.recommendation.decision import decide, worth_of
 from paramreuse.recommendation.labelled import held_out_folds
 from paramreuse.recommendation.prior import Line, Prior, read_prior
+from paramreuse.recommendation.screening import FirstLook, rank_looks
 from paramreuse.reuse.blocks import blocks_of
 from paramreuse.reuse.plan import Action
 from paramreuse.sites.matching import sites_of
@@ -21,6 +22,7 @@ PRIOR = Prior(
     },
     source_slope=0.5,
     source_halfway=3.0,
+    likeness_slope=0.2,
     level=(0.1, 0.9),
     level_variance=(0.01, 0.0),
     gain_variance=(0.0004, 0.0036),
@@ -62,6 +64,34 @@ def test_two_sources_differ_by_a_slope_of_their_own() -> None:
     # On average .2 above scratch, so .11; y is .1 above that average, of which .5 * .5 counts.
     assert gains["y"] == pytest.approx(0.11 + 0.025)
     assert gains["x"] == pytest.approx(0.11 - 0.025)
+
+
+def test_a_source_that_sees_what_pilots_see_is_predicted_to_gain_more() -> None:
+    alike = trial_evidence(
+        {
+            ("", "scratch"): [0.5, 0.5, 0.5],
+            ("x", "full"): [0.7, 0.7, 0.7],
+            ("y", "full"): [0.7, 0.7, 0.7],
+        }
+    )
+    alike.likenesses = {"x": [0.1, 0.3], "y": [0.5, 0.7]}
+
+    gains = {o.source: o.gain for o in decide(alike, ["x", "y"], 3, prior=PRIOR).options}
+    alike.likenesses = {"y": [0.5, 0.7]}
+    unknown = {o.source: o.gain for o in decide(alike, ["x", "y"], 3, prior=PRIOR).options}
+
+    # Both .11 above scratch; means of .2 and .6, each .2 from .4, at a slope of .2.
+    assert gains["y"] == pytest.approx(0.11 + 0.04)
+    assert gains["x"] == pytest.approx(0.11 - 0.04)
+    assert unknown["x"] == unknown["y"] == pytest.approx(0.11)
+
+
+def test_sources_are_ordered_by_likeness_and_without_it_by_what_they_score_untrained() -> None:
+    looks = [FirstLook("x", as_is=0.1, ridge=0.5), FirstLook("y", as_is=float("nan"), ridge=0.2)]
+    known = Evidence(likenesses={"x": [0.2], "y": [0.1, 0.7]})
+
+    assert [look.source for look in rank_looks(looks, known)] == ["y", "x"]
+    assert [look.source for look in rank_looks(looks, Evidence())] == ["x", "y"]
 
 
 def test_a_candidate_is_chosen_when_its_prediction_is_more_than_a_tie_ahead() -> None:

@@ -1,5 +1,6 @@
 """``pr.recommend``: what it returns, what it leaves alone, what it refuses."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 import paramreuse as pr
 from paramreuse.errors import ModelError, ParamReuseError, ScoreError, StudyError
+from paramreuse.recommendation.ledger import Ledger
 from paramreuse.training import initial_model
 from samples.disks import disk_network, disks
 
@@ -147,6 +149,17 @@ def test_a_folder_of_other_images_is_refused(
 
     with pytest.raises(StudyError, match="it is of other images, sources, networks or settings"):
         recommended({"disks": source}, number=3, folder=tmp_path)
+
+
+def test_a_folder_of_an_older_version_is_refused(
+    source: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    Ledger(tmp_path, "of that time").close()
+    with sqlite3.connect(tmp_path / "recommend.sqlite") as store:
+        store.execute("UPDATE entries SET value = ? WHERE name = 'head'", ['{"format": 1}'])
+
+    with pytest.raises(StudyError, match="older version of paramreuse; use another folder"):
+        recommended({"disks": source}, folder=tmp_path)
 
 
 def test_two_labelled_subjects_give_an_ensemble_that_says_so(

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from paramreuse.errors import ModelError, ScoreError
 from paramreuse.recommendation.audit import rewind_drops
-from paramreuse.recommendation.candidates import FULL, MIXES, Candidate
+from paramreuse.recommendation.candidates import FULL, MIXES, SCRATCH, Candidate
 from paramreuse.recommendation.labelled import LabelledSet, held_out_folds
 from paramreuse.recommendation.ledger import Ledger
+from paramreuse.recommendation.likeness import SourceFeatures
 from paramreuse.recommendation.trials import Course, Trained, subject_scores, train_candidate
 from paramreuse.reuse.blocks import Block
 from paramreuse.reuse.starts import mixed
@@ -31,16 +32,23 @@ class Evidence:
     Attributes:
         scores: Held-out score per subject, by source and candidate.
         drops: Drops of the rewind audit ``(blocks, 2, subjects)`` by source.
+        likenesses: CKA of each source with the pilots that folds trained from scratch, per fold.
         problems: What went wrong, by source and candidate.
     """
 
     scores: dict[tuple[str, str], dict[Hashable, float]] = field(default_factory=dict)
     drops: dict[str, Array] = field(default_factory=dict)
+    likenesses: dict[str, list[float]] = field(default_factory=dict)
     problems: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def of(self, source: str, candidate: str) -> dict[Hashable, float]:
         """Return the held-out score per subject, empty where it was not measured."""
         return self.scores.get((source, candidate), {})
+
+    def likeness(self, source: str) -> float:
+        """Return the mean CKA with pilots trained from scratch, NaN where there is none."""
+        known = self.likenesses.get(source, [])
+        return float(np.mean(known)) if known else float("nan")
 
 
 @dataclass(eq=False)
@@ -52,6 +60,7 @@ class Bench:
         data: The labelled samples.
         tensors: Tensors of each source.
         blocks: Blocks of each source's sites, for the audit.
+        features: What each source sees, to be compared with what is trained from scratch.
         ledger: Where every fold is kept.
         steps: Optimiser steps of a full training.
         seed: Of folds and trainings.
@@ -62,6 +71,7 @@ class Bench:
     data: LabelledSet
     tensors: Mapping[str, Mapping[str, Tensor]]
     blocks: Mapping[str, tuple[Block, ...]]
+    features: SourceFeatures
     ledger: Ledger
     steps: int
     seed: int
@@ -112,6 +122,9 @@ class Bench:
         entry: dict[str, object] = {"scores": names}
         if candidate.name == FULL:
             entry["drops"] = self._rewound(candidate, trained, unseen)
+        if candidate.name == SCRATCH:
+            alike = self.features.likeness(trained.model)
+            entry["likeness"] = {n: v for n, v in alike.items() if np.isfinite(v)}
         return entry
 
     def _scored(
@@ -151,6 +164,10 @@ class Bench:
             held |= {self.data.subjects[int(n)]: float(v) for n, v in by_number.items()}
         if "problem" in entry:
             self.evidence.problems[candidate.source, candidate.name] = str(entry["problem"])
+        likeness = entry.get("likeness", {})
+        assert isinstance(likeness, dict), "the ledger keeps what was put into it"
+        for source, value in likeness.items():
+            self.evidence.likenesses.setdefault(source, []).append(float(value))
         if "drops" in entry:
             new = np.array(entry["drops"])
             known = self.evidence.drops.get(candidate.source)

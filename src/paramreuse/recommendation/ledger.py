@@ -8,7 +8,7 @@ from typing import Any
 from paramreuse.errors import StudyError
 
 FILE = "recommend.sqlite"
-FORMAT = 1
+FORMAT = 2
 
 
 class Ledger:
@@ -44,13 +44,9 @@ class Ledger:
         )
         found = self.read("head")
         if found != head:
-            newer = found is not None and found.get("format", 0) > FORMAT
-            reason = (
-                "it was written by a newer version of paramreuse; use that one"
-                if newer
-                else "it is of other images, sources, networks or settings; use another folder"
+            raise StudyError(
+                f"cannot go on with the recommendation in {where!r}: {_why_other(found)}"
             )
-            raise StudyError(f"cannot go on with the recommendation in {where!r}: {reason}")
 
     def read(self, name: str) -> Any:
         """Return an entry, None if it is not there."""
@@ -68,3 +64,13 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _why_other(head: dict[str, Any] | None) -> str:
+    """Say why a ledger is not the one that was looked for."""
+    number = FORMAT if head is None else head.get("format", 0)
+    if number > FORMAT:
+        return "it was written by a newer version of paramreuse; use that one"
+    if number < FORMAT:
+        return "it was written by an older version of paramreuse; use another folder"
+    return "it is of other images, sources, networks or settings; use another folder"

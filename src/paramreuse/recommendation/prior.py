@@ -45,6 +45,8 @@ class Prior:
         source_slope: How far the difference between two sources on one held-out subject can be
             trusted, with very many subjects.
         source_halfway: Number of subjects with which half of that counts.
+        likeness_slope: What a source gains over another per unit of likeness to pilots trained from
+            scratch (linear CKA, 0 to 1), besides.
         level: Intercept and slope of a score on new subjects from the held-out one, which comes
             from shorter trainings.
         level_variance: Of the predicted score, as for the next.
@@ -55,6 +57,7 @@ class Prior:
     lines: Mapping[str, Line]
     source_slope: float
     source_halfway: float
+    likeness_slope: float
     level: tuple[float, float]
     level_variance: tuple[float, float]
     gain_variance: tuple[float, float]
@@ -68,11 +71,17 @@ class Prior:
         """Predict how a candidate differs from loading everything, on new subjects."""
         return self.lines[candidate].at(differences, zero_shot)
 
-    def between_sources(self, differences: Array) -> float:
-        """Predict how a source differs from the mean of the sources, on new subjects."""
+    def between_sources(self, differences: Array, likeness: float) -> float:
+        """Predict how a source differs from the mean of the sources, on new subjects.
+
+        Args:
+            differences: Held-out, one per subject.
+            likeness: Of the source, less the mean of the sources.
+        """
         number = len(differences)
         trust = number / (number + self.source_halfway)
-        return self.source_slope * trust * float(differences.mean())
+        measured = self.source_slope * trust * float(differences.mean())
+        return measured + self.likeness_slope * likeness
 
     def score(self, held_out: float) -> float:
         """Predict a score on new subjects after a full training from a held-out one."""
@@ -97,7 +106,7 @@ def _deviation(parts: tuple[float, float], num_subjects: int) -> float:
 
 @cache
 def read_prior() -> Prior:
-    """Read the prior that is shipped; ``benchmarks/gain_prior.py`` writes it."""
+    """Read the prior that is shipped; ``benchmarks/gain_report.py`` writes it."""
     text = files("paramreuse.recommendation").joinpath("prior.json").read_text(encoding="utf-8")
     return prior_from(json.loads(text))
 

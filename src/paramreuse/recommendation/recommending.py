@@ -17,8 +17,9 @@ from paramreuse.recommendation.candidates import ENSEMBLE, FULL, MIXES, Candidat
 from paramreuse.recommendation.decision import Decision, Option, decide
 from paramreuse.recommendation.labelled import LabelledSet, gather_labelled
 from paramreuse.recommendation.ledger import Ledger
+from paramreuse.recommendation.likeness import SourceFeatures
 from paramreuse.recommendation.result import Recommendation
-from paramreuse.recommendation.screening import FirstLook, look_at_sources
+from paramreuse.recommendation.screening import FirstLook, look_at_sources, rank_looks
 from paramreuse.recommendation.search import Search, check_budget, smallest_budget
 from paramreuse.recommendation.telling import candidate_rows, ranked_starts, reason_for
 from paramreuse.recommendation.trials import Course, Train, subject_scores, train_candidate
@@ -118,7 +119,14 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
     ledger = Ledger(None if folder is None else Path(folder), fingerprint)
     try:
         bench = Bench(
-            course, data, lent, {n: blocks_of(s) for n, s in sites.items()}, ledger, length, seed
+            course,
+            data,
+            lent,
+            {n: blocks_of(s) for n, s in sites.items()},
+            SourceFeatures(example, lent, data, seed),
+            ledger,
+            length,
+            seed,
         )
         return _Run(bench, sites, misfits, budget, progress).result()
     finally:
@@ -222,15 +230,18 @@ class _Run:
         bench.on_unit = self._tell
         _check_foreground(bench)
         looks = look_at_sources(bench, self.sites)
-        ranked = [look.source for look in looks]
         left = self.budget - self._num_members
-        Search(bench, self.sites, left, self._preferred, self.tried).run(ranked)
+
+        def ranked() -> list[str]:
+            return [look.source for look in rank_looks(looks, bench.evidence)]
+
+        Search(bench, self.sites, left, ranked, self._preferred, self.tried).run()
         if set(bench.evidence.problems) >= set(self.tried):
             raise ModelError(
                 f"cannot recommend: every training diverged, first: "
                 f"{next(iter(bench.evidence.problems.values()))}"
             )
-        decision = decide(bench.evidence, ranked, self._num_subjects)
+        decision = decide(bench.evidence, ranked(), self._num_subjects)
         members = self._members(decision)
         models = [self._final(member) for member in members]
         model = models[0] if len(models) == 1 else AveragedModel(models).eval()

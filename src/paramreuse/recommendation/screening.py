@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paramreuse.errors import ModelError
-from paramreuse.recommendation.bench import Bench
+from paramreuse.recommendation.bench import Bench, Evidence
 from paramreuse.recommendation.candidates import AS_IS, as_is
 from paramreuse.recommendation.trials import train_candidate
 from paramreuse.sites.matching import Site
@@ -31,12 +31,23 @@ class FirstLook:
 
     @property
     def promise(self) -> float:
-        """What sources are ordered by: the better of the two."""
+        """The better of the two."""
         return float(np.nanmax([self.as_is, self.ridge, 0.0]))
 
 
+def rank_looks(looks: Sequence[FirstLook], evidence: Evidence) -> list[FirstLook]:
+    """Order sources by their likeness to pilots trained from scratch, the most promising first.
+
+    Where the likeness of one of them is not known, by what they score without training.
+    """
+    likeness = {look.source: evidence.likeness(look.source) for look in looks}
+    if all(np.isfinite(value) for value in likeness.values()):
+        return sorted(looks, key=lambda look: -likeness[look.source])
+    return sorted(looks, key=lambda look: -look.promise)
+
+
 def look_at_sources(bench: Bench, sites: Mapping[str, Sequence[Site]]) -> list[FirstLook]:
-    """Score every source without training, the most promising first."""
+    """Score every source without training."""
     looks = []
     for source, fitting in sites.items():
         bench.measure(as_is(fitting, source))
@@ -44,7 +55,7 @@ def look_at_sources(bench: Bench, sites: Mapping[str, Sequence[Site]]) -> list[F
         looks.append(
             FirstLook(source, float(np.mean(scores)), held_out_ridge_score(bench, fitting, source))
         )
-    return sorted(looks, key=lambda look: -look.promise)
+    return looks
 
 
 def held_out_ridge_score(bench: Bench, fitting: Sequence[Site], source: str) -> float:

@@ -39,6 +39,7 @@ class Search:
         bench: Where candidates are measured.
         sites: What each source can fill, front to back.
         left: Trainings that may still be spent on measuring.
+        rank: Names the sources, the most promising first, once scratch has been measured.
         prefer: Names the best source so far, ``""`` for none.
         tried: Every candidate that was measured, by source and name.
     """
@@ -46,16 +47,14 @@ class Search:
     bench: Bench
     sites: Mapping[str, Sequence[Site]]
     left: float
+    rank: Callable[[], Sequence[str]]
     prefer: Callable[[], str]
     tried: dict[tuple[str, str], Candidate] = field(default_factory=dict)
 
-    def run(self, ranked: Sequence[str]) -> None:
-        """Search.
-
-        Args:
-            ranked: Sources, the most promising first; empty if none fits.
-        """
+    def run(self) -> None:
+        """Search."""
         self._measure(scratch())
+        ranked = self.rank()
         for place, source in enumerate(ranked):
             # The head of the best source comes last and is never given up for one more source.
             if place and self.left < 2 * self.bench.units - _ROUNDING:
