@@ -112,7 +112,7 @@ def run_problem(problem: Problem) -> Facts:
         hidden.train(replace(scratch(), name=name), None, seed)
     folds = held_out_folds(problem.labelled.subjects, seed=problem.seed)
     for index, held in enumerate(folds):
-        _fold(facts, scratch(), None, index, held, BASIC_RUNG)
+        run_fold(facts, scratch(), None, index, held, BASIC_RUNG)
     pilot = hidden.models[SCRATCH]
     for lender in problem.sources:
         _run_source(problem, facts, hidden, lender, folds, pilot)
@@ -132,7 +132,7 @@ def _run_source(
     drops = []
     for index, held in enumerate(folds):
         for name in (FULL, HEAD):
-            tuned = _fold(
+            tuned = run_fold(
                 facts, fixed_candidate(name, lender.name, sites), lender, index, held, BASIC_RUNG
             )
             if name == FULL:
@@ -156,7 +156,7 @@ def _run_source(
     derived = [each for each in fixed if each.name != HEAD] + extra
     for index, held in enumerate(folds[:SCREEN_FOLDS]):
         for candidate in derived:
-            _fold(facts, candidate, lender, index, held, SCREEN_RUNG)
+            run_fold(facts, candidate, lender, index, held, SCREEN_RUNG)
     if extra and problem.with_papers:
         extra.append(Candidate("papers", lender.name, _papers_plan(problem, pilot, lender)))
     hidden.forget()
@@ -181,7 +181,7 @@ def _score(problem: Problem) -> pr.Dice:
     return pr.Dice(num_classes=problem.num_classes)
 
 
-def _fold(
+def run_fold(
     facts: Facts,
     candidate: Candidate,
     lender: Lender | None,
