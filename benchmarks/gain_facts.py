@@ -56,6 +56,21 @@ class Problem:
         ]
         return float(np.mean(means)) if means else float("nan")
 
+    def two_seeds(self, source: str, candidate: str) -> tuple[float, float]:
+        """Return the scores of the first two seeds there are, NaN where there are fewer."""
+        known = [self.truth(source, candidate)]
+        known += [
+            float(np.mean(list(scores.values())))
+            for (owner, name, long), scores in self.repeats.items()
+            if (owner, name.partition("@")[0], long) == (source, candidate, "1")
+        ]
+        return (*known, float("nan"))[:2]
+
+    def over_seeds(self, source: str, candidate: str) -> float:
+        """Return the mean of the first seed's score and the mean over the others."""
+        both = np.array([self.truth(source, candidate), self.again(source, candidate)])
+        return float(np.nanmean(both)) if np.isfinite(both).any() else float("nan")
+
     def candidates(self, source: str) -> list[str]:
         return [c for s, c in self.hidden if s == source and "#" not in c and "+" not in c]
 
@@ -85,8 +100,10 @@ def read_problem(path: Path) -> Problem:
     """Read one problem."""
     problem = Problem(path.stem)
     with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            _take_row(problem, row)
+        rows = list(csv.DictReader(file))
+    renamed = RENAMED if any(row["candidate"] == "full raw" for row in rows) else {}
+    for row in rows:
+        _take_row(problem, row | {"candidate": renamed.get(row["candidate"], row["candidate"])})
     for source, blocks in problem.audits.items():
         pairs = [[audit["rewind"], audit["reinit"]] for audit in blocks.values()]
         problem.evidence.drops[source] = np.array(pairs)[:, :, None]
@@ -94,9 +111,13 @@ def read_problem(path: Path) -> Problem:
 
 
 def _take_row(problem: Problem, row: Mapping[str, str]) -> None:
-    source, score = row["source"], float(row["score"])
-    candidate = RENAMED.get(row["candidate"], row["candidate"])
-    if candidate.startswith("audit "):
+    source, score, candidate = row["source"], float(row["score"]), row["candidate"]
+    if candidate == LIKENESS:
+        problem.evidence.likenesses[source] = [score]
+    elif "@" in candidate:
+        scores = problem.repeats.setdefault((source, candidate, row["rung"]), {})
+        scores[row["subject"]] = score
+    elif candidate.startswith("audit "):
         blocks = problem.audits.setdefault(source, defaultdict(dict))
         blocks[candidate.removeprefix("audit ")][row["subject"]] = score
     elif row["fold"] == "hidden":

@@ -108,6 +108,8 @@ class LongRun:
         )
         seconds = time.perf_counter() - started
         for name, variant in variants_of(candidate, trained):
+            if "raw" in name or "recalibrated" in name:
+                continue
             label = name if seed == SEEDS[0] else f"{name}@{seed}"
             scores = subject_scores(variant, problem.hidden, self.score)
             self.facts.add(replace(candidate, name=label), "1", HIDDEN, scores, seconds)

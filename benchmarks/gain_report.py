@@ -1,160 +1,28 @@
-"""What the facts of `gain.py` teach: the prior of `recommend`, and how well it then chooses.
+"""How well `recommend` chooses, by the facts of `gain.py`, `gain_repeats.py` and `gain_long.py`.
 
-    python benchmarks/gain_report.py docs/results/gain     # the tables of docs/results/gain.md
-    python benchmarks/gain_report.py docs/results/gain \
-        --prior src/paramreuse/recommendation/prior.json   # learn the prior from all facts
+    python benchmarks/gain_report.py docs/results/gain-long     # the tables of docs/results/gain.md
+    python benchmarks/gain_report.py docs/results/gain --repeats docs/results/gain-repeats
 
 Each target is judged with a prior learned from the other targets alone. A *setting* is a problem
 with one source; a *problem* is judged with all of its sources, as a user would call it.
 """
 
 import argparse
-import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau, weightedtau
 
 from gain_facts import Problem, read_problems
-from paramreuse.recommendation.candidates import AS_IS, FULL, HEAD, MIXES, SCRATCH
-from paramreuse.recommendation.decision import decide, is_worthy, paired, zero_shot_share
-from paramreuse.recommendation.prior import Line, Prior
+from gain_prior import learn
+from paramreuse.recommendation.candidates import FULL, HEAD, SCRATCH
+from paramreuse.recommendation.decision import decide, zero_shot_share
+from paramreuse.recommendation.prior import Prior
 
-HALFWAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
-RIDGE = 0.05
 SHUFFLED = "shuffled"
-
-
-# Learning the prior.
-
-
-def learn(problems: Sequence[Problem]) -> Prior:
-    """Fit a line per candidate, then how far predictions are off on targets not fitted to."""
-    prior = _lines(problems)
-    gains, differences = [], []
-    for target in sorted({problem.target for problem in problems}):
-        others = _lines([problem for problem in problems if problem.target != target])
-        for problem in problems:
-            if problem.target == target:
-                for number, gain, difference in _errors(problem, others):
-                    gains.append((number, gain))
-                    differences.append((number, difference))
-    return replace(
-        prior, gain_variance=_variance(gains), difference_variance=_variance(differences)
-    )
-
-
-def _lines(problems: Sequence[Problem]) -> Prior:
-    lines = {}
-    for name in (SCRATCH, HEAD, AS_IS, *MIXES):
-        cases = [case for problem in problems for case in _cases(problem, name)]
-        lines[name] = _fit(cases)
-    slope, halfway, likeness = _between_sources(problems)
-    level, spread = _level(problems)
-    return Prior(lines, slope, halfway, likeness, level, spread, (0.0, 0.0), (0.0, 0.0))
-
-
-def _errors(problem: Problem, prior: Prior) -> Iterator[tuple[int, float, float]]:
-    """Yield how far the predicted gains of each choice are off: over scratch, over everything."""
-    for source in problem.sources:
-        choice = decide(problem.evidence, [source], problem.number, prior=prior)
-        taken = problem.truth(choice.chosen.source, choice.chosen.candidate)
-        over_scratch = taken - problem.truth("", SCRATCH) - choice.gain[0]
-        over_full = taken - problem.truth(source, FULL) - choice.gain_over_full[0]
-        if choice.chosen.source:
-            yield problem.number, over_scratch, over_full
-
-
-def _cases(problem: Problem, name: str) -> list[tuple[float, int, float, float]]:
-    """Return measured mean, held-out subjects, share without training, and the truth."""
-    cases = []
-    for source in problem.sources:
-        own = "" if name == SCRATCH else source
-        full = problem.evidence.of(source, FULL)
-        differences = paired(problem.evidence.of(own, name), full)
-        truth = problem.truth(own, name) - problem.truth(source, FULL)
-        if len(differences) and np.isfinite(truth):
-            share = 0.0 if name == SCRATCH else zero_shot_share(problem.evidence, source)
-            cases.append((float(differences.mean()), len(differences), share, truth))
-    return cases
-
-
-def _level(problems: Sequence[Problem]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Fit hidden scores of full trainings from everything on held-out ones of short trainings."""
-    rows = [
-        (p.number, float(np.mean(list(p.evidence.of(s, FULL).values()))), p.truth(s, FULL))
-        for p in problems
-        for s in p.sources
-    ]
-    numbers, measured, true = (np.array(column) for column in zip(*rows, strict=True))
-    slope, intercept = np.polyfit(measured, true, 1)
-    errors = true - intercept - slope * measured
-    return (float(intercept), float(slope)), _variance(zip(numbers, errors, strict=True))
-
-
-def _between_sources(problems: Sequence[Problem]) -> tuple[float, float, float]:
-    """Fit true on measured differences between the sources of a problem, and on their likeness."""
-    best: tuple[float, tuple[float, float, float]] | None = None
-    for halfway in HALFWAYS:
-        rows = [row for problem in problems for row in _against_mean(problem, halfway)]
-        measured, likeness, true = np.array(rows).T
-        design = np.column_stack([measured, likeness])
-        slopes, *_ = np.linalg.lstsq(design, true, rcond=None)
-        error = float(np.mean((true - design @ slopes) ** 2))
-        if best is None or error < best[0]:
-            best = error, (float(slopes[0]), halfway, float(slopes[1]))
-    assert best is not None
-    return best[1]
-
-
-def _against_mean(problem: Problem, halfway: float) -> list[tuple[float, float, float]]:
-    """Return trusted measured, likeness and true difference of each source to the sources' mean."""
-    evidence = problem.evidence
-    sources = [source for source in problem.sources if is_worthy(evidence, source)]
-    scores = [evidence.of(s, FULL) for s in sources]
-    means = np.array([np.mean(list(each.values())) for each in scores])
-    alike = np.array([evidence.likeness(source) for source in sources])
-    if not np.isfinite(alike).all():
-        alike = np.zeros_like(means)
-    truths = np.array([problem.truth(s, FULL) for s in sources])
-    trust = len(scores[0]) / (len(scores[0]) + halfway)
-    columns = (trust * (means - means.mean()), alike - alike.mean(), truths - truths.mean())
-    return list(zip(*columns, strict=True))
-
-
-def _fit(cases: Sequence[tuple[float, int, float, float]]) -> Line:
-    """Least squares with a weak pull to nothing; the trust in few subjects by leave-one-out."""
-    means, numbers, shares, truths = (np.array(column) for column in zip(*cases, strict=True))
-    best: tuple[float, Line] | None = None
-    for halfway in HALFWAYS:
-        design = np.column_stack(
-            [np.ones_like(means), means * numbers / (numbers + halfway), shares]
-        )
-        gram = design.T @ design + np.diag([0.0, RIDGE, RIDGE])
-        weights = np.linalg.solve(gram, design.T @ truths)
-        leverage = np.einsum("ij,jk,ik->i", design, np.linalg.inv(gram), design)
-        error = float(np.mean(((truths - design @ weights) / (1 - leverage)) ** 2))
-        line = Line(float(weights[0]), float(weights[1]), float(weights[2]), halfway)
-        if best is None or error < best[0]:
-            best = error, line
-    assert best is not None
-    return best[1]
-
-
-def _variance(errors: Iterable[tuple[int, float]]) -> tuple[float, float]:
-    """Fit a constant and a part per 1/subject to squared errors, neither below zero."""
-    from scipy.optimize import nnls
-
-    numbers, values = (np.array(column, dtype=float) for column in zip(*errors, strict=True))
-    parts, _ = nnls(np.column_stack([np.ones_like(numbers), 1 / numbers]), values**2)
-    return float(parts[0]), float(parts[1])
-
-
-# Judging.
 
 
 @dataclass(frozen=True)
@@ -256,10 +124,10 @@ def by_promise(problem: Problem, sources: Sequence[str]) -> tuple[str, str, None
 def noise_of(problems: Sequence[Problem]) -> float:
     """Return the standard deviation of a hidden score between two seeds of loading everything."""
     pairs = [
-        problem.truth(source, "full recalibrated") - problem.truth(source, f"{FULL}#2")
+        scores[0] - scores[1]
         for problem in problems
-        for source, name in problem.hidden
-        if name == f"{FULL}#2"
+        for source in problem.sources
+        if np.isfinite(scores := problem.two_seeds(source, FULL)).all()
     ]
     return float(np.sqrt(np.mean(np.square(pairs)) / 2))
 
@@ -313,72 +181,117 @@ def source_order(problems: Sequence[Problem], priors: Mapping[str, Prior]) -> di
     return {"tau": float(np.nanmean(plain)), "weighted tau": float(np.nanmean(weighted))}
 
 
-def main() -> None:
-    """Print the tables, and write the prior where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("facts", type=Path)
-    parser.add_argument("--repeats", type=Path, help="facts of gain_repeats.py")
-    parser.add_argument("--prior", type=Path, help="learn the prior from all facts, into this file")
-    arguments = parser.parse_args()
-    problems = read_problems(arguments.facts, arguments.repeats)
-    if arguments.prior:
-        arguments.prior.write_text(_as_json(learn(problems)), encoding="utf-8")
-        return
-    targets = sorted({problem.target for problem in problems})
-    priors = {t: learn([p for p in problems if p.target != t]) for t in targets}
-    noise = noise_of(problems)
-    allowed = max(0.01, 2 * noise)
-    print(f"{len(problems)} problems; seed standard deviation {noise:.4f}, allowed {allowed:.4f}\n")
-    choices: dict[str, Chooser] = {
-        "recommend": recommended(priors),
-        "everything": always(FULL),
-        "everything, recalibrated": always("full recalibrated"),
-        "everything, a quarter of the way back": always("mix-0.75"),
-        "everything, half the way back": always("mix-0.5"),
-        "best of scratch, everything, head on held-out subjects": held_out_best((FULL, HEAD)),
-        "everything but the head": always("body"),
-        "front three quarters": always("prefix-3/4"),
-        "front half": always("prefix-1/2"),
-        "everything, gently (rate 0.3, L2-SP)": always("gentle"),
-        "the rewind plan": always("rewind"),
-        "the papers' plan": always("papers"),
-        "head only": always(HEAD),
-    }
-    for title, chosen in _groups(problems):
+CHOICES = {
+    FULL: "everything",
+    "full recalibrated": "everything, recalibrated",
+    "mix-0.75": "everything, a quarter of the way back",
+    "mix-0.5": "everything, half the way back",
+    "body": "everything but the head",
+    "prefix-3/4": "front three quarters",
+    "prefix-1/2": "front half",
+    "gentle": "everything, gently (rate 0.3, L2-SP)",
+    "rewind": "the rewind plan",
+    "papers": "the papers' plan",
+    HEAD: "head only",
+}
+
+
+def choices_of(problems: Sequence[Problem], priors: Mapping[str, Prior]) -> dict[str, Chooser]:
+    """Return every rule that the facts allow to be judged."""
+    known = {c for p in problems for s in p.sources for c in p.candidates(s)}
+    fixed = {words: always(name) for name, words in CHOICES.items() if name in known}
+    tried = held_out_best((FULL, HEAD))
+    best = {"best of scratch, everything, head on held-out subjects": tried}
+    return {"recommend": recommended(priors)} | fixed | best
+
+
+def print_one_source(problems: Sequence[Problem], priors: Mapping[str, Prior], bar: float) -> None:
+    """Print how each rule does with one source at a time."""
+    choices = choices_of(problems, priors)
+    groups = [(title, p, lambda s: True) for title, p in _groups(problems)]
+    groups.append(("Without the shuffled sources", list(problems), lambda s: s != SHUFFLED))
+    for title, chosen, counts in groups:
         settings = {
-            name: [judge(p, [s], choose) for p in chosen for s in p.sources]
+            name: [judge(p, [s], choose) for p in chosen for s in p.sources if counts(s)]
             for name, choose in choices.items()
         }
         print(f"## {title}: one source at a time\n")
-        print("\n".join(table(settings, allowed)), "\n")
-    print("## How much to load: mean gain over scratch\n")
-    print("\n".join(depth_table(problems)), "\n")
-    real = {
-        name: [judge(p, [s], choose) for p in problems for s in p.sources if s != SHUFFLED]
-        for name, choose in choices.items()
-    }
-    print("## Without the shuffled sources\n")
-    print("\n".join(table(real, allowed)), "\n")
+        print("\n".join(table(settings, bar)), "\n")
+    alone = [judge(p, [SHUFFLED], choices["recommend"]) for p in problems if SHUFFLED in p.sources]
+    bad = [row.chosen for row in alone if SHUFFLED in row.chosen]
+    print(f"shuffled source recommended when alone: {len(bad)} of {len(alone)}\n")
+
+
+def print_all_sources(problems: Sequence[Problem], priors: Mapping[str, Prior], bar: float) -> None:
+    """Print how each rule does with all sources of a problem at once."""
     together: dict[str, Chooser] = {
         "recommend": recommended(priors),
+        "everything of the source that pilots are most like": by_likeness,
         "everything of the source best without training": by_promise,
-        "everything of the first source": always(FULL),
+        "everything of the nearest source, known by construction": always(FULL),
         "best held-out score": held_out_best((FULL, HEAD)),
+        "scratch": lambda problem, sources: ("", SCRATCH, None),
     }
-    outcomes = {
-        name: [judge(p, p.sources, choose) for p in problems] for name, choose in together.items()
-    }
-    print("## All sources of a problem at once\n")
-    print("\n".join(table(outcomes, allowed)), "\n")
-    print("order of the sources:", source_order(problems, priors))
-    picks = [row.chosen for row in outcomes["recommend"]]
-    print("chosen:", {pick: picks.count(pick) for pick in sorted(set(picks))})
-    shuffled = [
-        judge(p, [SHUFFLED], choices["recommend"]) for p in problems if SHUFFLED in p.sources
-    ]
-    bad = [row.chosen for row in shuffled if SHUFFLED in row.chosen]
-    print(f"shuffled source recommended when alone: {len(bad)} of {len(shuffled)}")
-    print(f"shuffled source recommended beside others: {sum(SHUFFLED in p for p in picks)}")
+    for title, chosen in _groups(problems):
+        outcomes = {
+            name: [judge(p, p.sources, choose) for p in chosen] for name, choose in together.items()
+        }
+        outcomes["everything of a source drawn by lot"] = [
+            judge(p, p.sources, of_source(s)) for p in chosen for s in p.sources if s != SHUFFLED
+        ]
+        print(f"## {title}: all sources of a problem at once\n")
+        print("\n".join(table(outcomes, bar)), "\n")
+        print("order of the sources:", source_order(chosen, priors))
+        picks = [row.chosen for row in outcomes["recommend"]]
+        print("chosen:", {pick: picks.count(pick) for pick in sorted(set(picks))}, "\n")
+
+
+def of_source(source: str) -> Chooser:
+    return lambda problem, sources: (source, FULL, None)
+
+
+def by_likeness(problem: Problem, sources: Sequence[str]) -> tuple[str, str, None]:
+    """Load everything from the source whose features are most like those of pilots."""
+    return max(sources, key=problem.evidence.likeness), FULL, None
+
+
+REPEATED = {
+    "both seeds": "mean of the outputs of two seeds",
+    "soup": "mean of the weights of two seeds, recalibrated",
+}
+
+
+def print_repeats(problems: Sequence[Problem]) -> None:
+    """Print what averages and longer trainings from everything give."""
+    pairs = [(p, s) for p in problems for s in p.sources if s != SHUFFLED and p.repeats]
+    print("## Averages of two seeds, less the mean of the two\n")
+    for name, words in REPEATED.items():
+        values = [p.again(s, name) - p.again(s, FULL) for p, s in pairs]
+        print(f"{words}: {np.nanmean(values):+.4f} ({len(values)} settings)")
+    print("\n## Gain of everything over scratch by length\n")
+    for length in ("third", "1", "twice"):
+        values = [p.again(s, FULL, length) - p.again("", SCRATCH, length) for p, s in pairs]
+        print(f"{length}: {np.nanmean(values):+.4f}")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("facts", type=Path)
+    parser.add_argument("--repeats", type=Path, help="facts of gain_repeats.py")
+    arguments = parser.parse_args()
+    problems = read_problems(arguments.facts, arguments.repeats)
+    targets = sorted({problem.target for problem in problems})
+    priors = {t: learn([p for p in problems if p.target != t]) for t in targets}
+    noise = noise_of(problems)
+    bar = max(0.01, 2 * noise)
+    print(f"{len(problems)} problems; seed standard deviation {noise:.4f}, allowed {bar:.4f}\n")
+    print_one_source(problems, priors, bar)
+    print("## How much to load: mean gain over scratch\n")
+    print("\n".join(depth_table(problems)), "\n")
+    print_all_sources(problems, priors, bar)
+    if arguments.repeats:
+        print_repeats(problems)
 
 
 def _groups(problems: Sequence[Problem]) -> list[tuple[str, list[Problem]]]:
@@ -410,29 +323,6 @@ def depth_table(problems: Sequence[Problem]) -> list[str]:
         ]
         lines.append(f"| {target} | {kind} | {len(rows)} | {' | '.join(means)} |")
     return lines
-
-
-def _as_json(prior: Prior) -> str:
-    lines: dict[str, Any] = {
-        name: {part: round(getattr(line, part), 4) for part in Line.__dataclass_fields__}
-        for name, line in prior.lines.items()
-    }
-    return (
-        json.dumps(
-            {
-                "lines": lines,
-                "source_slope": round(prior.source_slope, 4),
-                "source_halfway": prior.source_halfway,
-                "likeness_slope": round(prior.likeness_slope, 4),
-                "level": [round(v, 4) for v in prior.level],
-                "level_variance": [round(v, 6) for v in prior.level_variance],
-                "gain_variance": [round(v, 6) for v in prior.gain_variance],
-                "difference_variance": [round(v, 6) for v in prior.difference_variance],
-            },
-            indent=1,
-        )
-        + "\n"
-    )
 
 
 if __name__ == "__main__":

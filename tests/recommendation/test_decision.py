@@ -7,7 +7,7 @@ from paramreuse.recommendation.audit import BlockAudit, audit_blocks, rewind_pla
 from paramreuse.recommendation.bench import Evidence
 from paramreuse.recommendation.decision import decide, worth_of
 from paramreuse.recommendation.labelled import held_out_folds
-from paramreuse.recommendation.prior import Line, Prior, read_prior
+from paramreuse.recommendation.prior import GainLine, Line, Prior, read_prior
 from paramreuse.recommendation.screening import FirstLook, rank_looks
 from paramreuse.reuse.blocks import blocks_of
 from paramreuse.reuse.plan import Action
@@ -17,12 +17,16 @@ from samples.disks import disk_network
 # Three held-out subjects against a halfway of three: a difference counts by half.
 PRIOR = Prior(
     lines={
-        "scratch": Line(intercept=-0.01, slope=1.0, zero_shot=0.0, halfway=3.0),
         "mix-0.75": Line(intercept=0.0, slope=1.0, zero_shot=0.02, halfway=3.0),
     },
-    source_slope=0.5,
-    source_halfway=3.0,
-    likeness_slope=0.2,
+    gain=GainLine(
+        intercept=0.01,
+        slope=1.0,
+        source_slope=0.5,
+        halfway=3.0,
+        likeness_slope=0.2,
+        likeness_mean=0.3,
+    ),
     level=(0.1, 0.9),
     level_variance=(0.01, 0.0),
     gain_variance=(0.0004, 0.0036),
@@ -41,7 +45,7 @@ def test_gains_are_shrunk_by_the_number_of_subjects() -> None:
 
     decision = decide(measured, ["x"], 3, prior=PRIOR)
 
-    # Scratch is .2 below everything; half of it counts, and the grid's mean of .01.
+    # Everything is .2 above scratch; half of it counts, and the grid's .01.
     assert decision.chosen.candidate == "full"
     assert decision.gain[0] == pytest.approx(0.11)
     # Everything held out at .7 is predicted at .1 + .9 * .7, scratch .11 below that.
@@ -80,9 +84,9 @@ def test_a_source_that_sees_what_pilots_see_is_predicted_to_gain_more() -> None:
     alike.likenesses = {"y": [0.5, 0.7]}
     unknown = {o.source: o.gain for o in decide(alike, ["x", "y"], 3, prior=PRIOR).options}
 
-    # Both .11 above scratch; means of .2 and .6, each .2 from .4, at a slope of .2.
-    assert gains["y"] == pytest.approx(0.11 + 0.04)
-    assert gains["x"] == pytest.approx(0.11 - 0.04)
+    # Both .11 above scratch; likenesses of .2 and .6, against .3 on the grid, at a slope of .2.
+    assert gains["x"] == pytest.approx(0.11 - 0.02)
+    assert gains["y"] == pytest.approx(0.11 + 0.06)
     assert unknown["x"] == unknown["y"] == pytest.approx(0.11)
 
 

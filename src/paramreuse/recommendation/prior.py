@@ -37,16 +37,47 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class GainLine:
+    """Linear prediction of what loading everything from a source gains over scratch.
+
+    Attributes:
+        intercept: Where no gain was measured and the likeness is that of the grid.
+        slope: Of the measured gain, mean over the sources, with very many subjects.
+        source_slope: Of how the source's measured gain differs from that mean.
+        halfway: Number of held-out subjects with which half of both slopes counts.
+        likeness_slope: Per unit of likeness to pilots trained from scratch (linear CKA, 0 to 1).
+        likeness_mean: The mean likeness of the sources of the grid.
+    """
+
+    intercept: float
+    slope: float
+    source_slope: float
+    halfway: float
+    likeness_slope: float
+    likeness_mean: float
+
+    def at(self, mean: float, own: float, number: int, likeness: float) -> float:
+        """Predict the gain on new subjects.
+
+        Args:
+            mean: Held-out gain over scratch, mean over the sources.
+            own: The source's less that mean.
+            number: Held-out subjects.
+            likeness: Of the source to pilots; NaN where it is not known.
+        """
+        trust = number / (number + self.halfway)
+        alike = likeness - self.likeness_mean if np.isfinite(likeness) else 0.0
+        measured = trust * (self.slope * mean + self.source_slope * own)
+        return self.intercept + measured + self.likeness_slope * alike
+
+
+@dataclass(frozen=True, slots=True)
 class Prior:
     """Lines by candidate, and how far predictions were off.
 
     Attributes:
-        lines: By candidate.
-        source_slope: How far the difference between two sources on one held-out subject can be
-            trusted, with very many subjects.
-        source_halfway: Number of subjects with which half of that counts.
-        likeness_slope: What a source gains over another per unit of likeness to pilots trained from
-            scratch (linear CKA, 0 to 1), besides.
+        lines: By candidate, its difference to loading everything.
+        gain: What loading everything gains over scratch.
         level: Intercept and slope of a score on new subjects from the held-out one, which comes
             from shorter trainings.
         level_variance: Of the predicted score, as for the next.
@@ -55,9 +86,7 @@ class Prior:
     """
 
     lines: Mapping[str, Line]
-    source_slope: float
-    source_halfway: float
-    likeness_slope: float
+    gain: GainLine
     level: tuple[float, float]
     level_variance: tuple[float, float]
     gain_variance: tuple[float, float]
@@ -70,18 +99,6 @@ class Prior:
     def difference(self, candidate: str, differences: Array, zero_shot: float) -> float:
         """Predict how a candidate differs from loading everything, on new subjects."""
         return self.lines[candidate].at(differences, zero_shot)
-
-    def between_sources(self, differences: Array, likeness: float) -> float:
-        """Predict how a source differs from the mean of the sources, on new subjects.
-
-        Args:
-            differences: Held-out, one per subject.
-            likeness: Of the source, less the mean of the sources.
-        """
-        number = len(differences)
-        trust = number / (number + self.source_halfway)
-        measured = self.source_slope * trust * float(differences.mean())
-        return measured + self.likeness_slope * likeness
 
     def score(self, held_out: float) -> float:
         """Predict a score on new subjects after a full training from a held-out one."""
@@ -113,10 +130,12 @@ def read_prior() -> Prior:
 
 def prior_from(content: Mapping[str, object]) -> Prior:
     """Build a prior from what ``prior.json`` holds."""
-    lines = content["lines"]
+    lines, gain = content["lines"], content["gain"]
     assert isinstance(lines, dict), "prior.json is part of the package"
-    rest = {name: value for name, value in content.items() if name != "lines"}
+    assert isinstance(gain, dict), "prior.json is part of the package"
+    rest = {name: value for name, value in content.items() if name not in ("lines", "gain")}
     return Prior(
         {name: Line(**line) for name, line in lines.items()},
+        GainLine(**gain),
         **{n: tuple(v) if isinstance(v, list) else v for n, v in rest.items()},  # type: ignore[arg-type]
     )
