@@ -13,10 +13,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
 
 from gain_facts import Problem, read_problems
 from paramreuse.recommendation.candidates import AS_IS, FULL, HEAD, MIXES, SCRATCH
-from paramreuse.recommendation.decision import decide, is_worthy, paired, zero_shot_share
+from paramreuse.recommendation.decision import (
+    against_mean,
+    decide,
+    is_worthy,
+    paired,
+    zero_shot_share,
+)
 from paramreuse.recommendation.prior import GainLine, Line, Prior
 
 Array = NDArray[np.float64]
@@ -88,19 +95,21 @@ def _level(problems: Sequence[Problem]) -> tuple[tuple[float, float], tuple[floa
 
 
 def _gain_line(problems: Sequence[Problem]) -> GainLine:
-    """Fit what everything gains over scratch; each source alone, and all of a problem at once."""
+    """Fit what everything gains over scratch; each source alone, and all of a problem at once.
+
+    No slope is below nothing: that a source which does better on held-out subjects, or sees more of
+    what pilots see, gained less on some problems is chance.
+    """
     known = [p.evidence.likeness(s) for p in problems for s in _worthy(p)]
     centre = float(np.nanmean(known)) if np.isfinite(known).any() else 0.0
     best: tuple[float, GainLine] | None = None
     for halfway in HALFWAYS:
         rows = [row for problem in problems for row in _gain_rows(problem, halfway, centre)]
         table = np.array(rows)
-        design, true = np.column_stack([np.ones(len(table)), table[:, :3]]), table[:, 3]
-        weights, errors = _least_squares(design, true)
-        error = float(np.mean(errors**2))
+        weights, error = _rising(table[:, :-1], table[:, -1])
         if best is None or error < best[0]:
-            intercept, slope, source_slope, likeness_slope = (float(w) for w in weights)
-            line = GainLine(intercept, slope, source_slope, halfway, likeness_slope, centre)
+            intercept, slope, source, likeness, source_likeness = (float(w) for w in weights)
+            line = GainLine(intercept, slope, source, halfway, likeness, source_likeness, centre)
             best = error, line
     assert best is not None
     return best[1]
@@ -110,31 +119,32 @@ def _worthy(problem: Problem) -> list[str]:
     return [source for source in problem.sources if is_worthy(problem.evidence, source)]
 
 
-def _gain_rows(
-    problem: Problem, halfway: float, centre: float
-) -> Iterator[tuple[float, float, float, float]]:
-    """Yield trusted mean, own and likeness part of what is measured, and the true gain."""
+def _gain_rows(problem: Problem, halfway: float, centre: float) -> Iterator[tuple[float, ...]]:
+    """Yield what is measured as `GainLine` weighs it, and the true gain."""
     evidence, worthy = problem.evidence, _worthy(problem)
     scratch = evidence.of("", SCRATCH)
     trust = len(scratch) / (len(scratch) + halfway)
-    gains = {s: float(paired(evidence.of(s, FULL), scratch).mean()) for s in worthy}
-    for group in [worthy, *([s] for s in worthy)]:
-        mean = float(np.mean([gains[source] for source in group])) if group else 0.0
+    for group in [worthy, *([s] for s in worthy if len(worthy) > 1)]:
+        gains = against_mean(
+            {s: float(paired(evidence.of(s, FULL), scratch).mean()) for s in group}
+        )
+        alike = against_mean({s: evidence.likeness(s) for s in group})
         for source in group:
-            alike = evidence.likeness(source)
-            known = alike - centre if np.isfinite(alike) else 0.0
+            gain, likeness = gains[source], alike[source]
+            level = (likeness.mean - centre, likeness.own)
+            known = level if np.isfinite(level).all() else (0.0, 0.0)
             true = problem.over_seeds(source, FULL) - problem.over_seeds("", SCRATCH)
-            yield trust * mean, trust * (gains[source] - mean), known, true
+            yield trust * gain.mean, trust * gain.own, *known, true
 
 
-def _least_squares(design: Array, true: Array) -> tuple[Array, Array]:
-    """Return weights, weakly pulled to nothing but the first, and leave-one-out errors."""
-    pull = RIDGE * np.eye(design.shape[1])
-    pull[0, 0] = 0.0
-    gram = design.T @ design + pull
-    weights = np.linalg.solve(gram, design.T @ true)
-    leverage = np.einsum("ij,jk,ik->i", design, np.linalg.inv(gram), design)
-    return weights, (true - design @ weights) / (1 - leverage)
+def _rising(measured: Array, true: Array) -> tuple[Array, float]:
+    """Return an intercept and slopes from nothing up, weakly pulled to nothing, and the error."""
+    number = measured.shape[1]
+    design = np.column_stack([np.ones(len(measured)), measured])
+    pull = np.sqrt(RIDGE) * np.eye(number + 1)[1:]
+    bounds = ([-np.inf] + [0.0] * number, np.inf)
+    fitted = lsq_linear(np.vstack([design, pull]), np.append(true, np.zeros(number)), bounds)
+    return fitted.x, float(np.mean((true - design @ fitted.x) ** 2))
 
 
 def _fit(cases: Sequence[tuple[float, int, float, float]]) -> Line:
@@ -145,8 +155,10 @@ def _fit(cases: Sequence[tuple[float, int, float, float]]) -> Line:
         design = np.column_stack(
             [np.ones_like(means), means * numbers / (numbers + halfway), shares]
         )
-        weights, errors = _least_squares(design, truths)
-        error = float(np.mean(errors**2))
+        gram = design.T @ design + np.diag([0.0, RIDGE, RIDGE])
+        weights = np.linalg.solve(gram, design.T @ truths)
+        leverage = np.einsum("ij,jk,ik->i", design, np.linalg.inv(gram), design)
+        error = float(np.mean(((truths - design @ weights) / (1 - leverage)) ** 2))
         line = Line(float(weights[0]), float(weights[1]), float(weights[2]), halfway)
         if best is None or error < best[0]:
             best = error, line

@@ -24,7 +24,8 @@ PRIOR = Prior(
         slope=1.0,
         source_slope=0.5,
         halfway=3.0,
-        likeness_slope=0.2,
+        likeness_slope=0.1,
+        source_likeness_slope=0.2,
         likeness_mean=0.3,
     ),
     level=(0.1, 0.9),
@@ -84,9 +85,10 @@ def test_a_source_that_sees_what_pilots_see_is_predicted_to_gain_more() -> None:
     alike.likenesses = {"y": [0.5, 0.7]}
     unknown = {o.source: o.gain for o in decide(alike, ["x", "y"], 3, prior=PRIOR).options}
 
-    # Both .11 above scratch; likenesses of .2 and .6, against .3 on the grid, at a slope of .2.
-    assert gains["x"] == pytest.approx(0.11 - 0.02)
-    assert gains["y"] == pytest.approx(0.11 + 0.06)
+    # Both .11 above scratch. Likenesses .2 and .6: the mean is .1 above the grid, at a slope of
+    # .1, and each is .2 away from it, at a slope of .2.
+    assert gains["x"] == pytest.approx(0.11 + 0.01 - 0.04)
+    assert gains["y"] == pytest.approx(0.11 + 0.01 + 0.04)
     assert unknown["x"] == unknown["y"] == pytest.approx(0.11)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from paramreuse.recommendation.audit import MATTERS
 from paramreuse.recommendation.bench import Evidence
 from paramreuse.recommendation.candidates import AS_IS, FULL, HEAD, SCRATCH
-from paramreuse.recommendation.prior import Prior, read_prior
+from paramreuse.recommendation.prior import Measured, Prior, read_prior
 
 Array = NDArray[np.float64]
 
@@ -139,15 +139,19 @@ def _gains_of_full(evidence: Evidence, sources: Sequence[str], prior: Prior) -> 
     cut short the first tells more of speed than of where it ends.
     """
     scratch = evidence.of("", SCRATCH)
-    measured = {s: float(paired(evidence.of(s, FULL), scratch).mean()) for s in sources}
-    alike = {source: evidence.likeness(source) for source in sources}
-    if not all(np.isfinite(list(alike.values()))):
-        alike = dict.fromkeys(sources, float("nan"))
-    mean = float(np.mean(list(measured.values()))) if measured else 0.0
+    gains = against_mean({s: float(paired(evidence.of(s, FULL), scratch).mean()) for s in sources})
+    alike = against_mean({source: evidence.likeness(source) for source in sources})
+    known = all(np.isfinite(likeness.own) for likeness in alike.values())
     return {
-        source: prior.gain.at(mean, gain - mean, len(scratch), alike[source])
-        for source, gain in measured.items()
+        source: prior.gain.at(gain, len(scratch), alike[source] if known else None)
+        for source, gain in gains.items()
     }
+
+
+def against_mean(values: Mapping[str, float]) -> dict[str, Measured]:
+    """Split what is known of each source into the mean over the sources and its own part."""
+    mean = float(np.mean(list(values.values()))) if values else 0.0
+    return {source: Measured(mean, value - mean) for source, value in values.items()}
 
 
 def options_of(evidence: Evidence, source: str, base: float, prior: Prior) -> list[Option]:

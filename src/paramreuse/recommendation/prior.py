@@ -37,6 +37,19 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """Something measured of a source: the mean over the sources, and how far it is from that.
+
+    Attributes:
+        mean: Over the sources that are compared.
+        own: Of the source, less that mean.
+    """
+
+    mean: float
+    own: float
+
+
+@dataclass(frozen=True, slots=True)
 class GainLine:
     """Linear prediction of what loading everything from a source gains over scratch.
 
@@ -45,7 +58,9 @@ class GainLine:
         slope: Of the measured gain, mean over the sources, with very many subjects.
         source_slope: Of how the source's measured gain differs from that mean.
         halfway: Number of held-out subjects with which half of both slopes counts.
-        likeness_slope: Per unit of likeness to pilots trained from scratch (linear CKA, 0 to 1).
+        likeness_slope: Of the likeness to pilots trained from scratch (linear CKA, 0 to 1), mean
+            over the sources.
+        source_likeness_slope: Of how the source's likeness differs from that mean.
         likeness_mean: The mean likeness of the sources of the grid.
     """
 
@@ -54,21 +69,23 @@ class GainLine:
     source_slope: float
     halfway: float
     likeness_slope: float
+    source_likeness_slope: float
     likeness_mean: float
 
-    def at(self, mean: float, own: float, number: int, likeness: float) -> float:
+    def at(self, gain: Measured, number: int, likeness: Measured | None) -> float:
         """Predict the gain on new subjects.
 
         Args:
-            mean: Held-out gain over scratch, mean over the sources.
-            own: The source's less that mean.
+            gain: Held-out gain over scratch.
             number: Held-out subjects.
-            likeness: Of the source to pilots; NaN where it is not known.
+            likeness: To pilots; None where it is not known.
         """
         trust = number / (number + self.halfway)
-        alike = likeness - self.likeness_mean if np.isfinite(likeness) else 0.0
-        measured = trust * (self.slope * mean + self.source_slope * own)
-        return self.intercept + measured + self.likeness_slope * alike
+        predicted = self.intercept + trust * (self.slope * gain.mean + self.source_slope * gain.own)
+        if likeness is None:
+            return predicted
+        level = self.likeness_slope * (likeness.mean - self.likeness_mean)
+        return predicted + level + self.source_likeness_slope * likeness.own
 
 
 @dataclass(frozen=True, slots=True)
