@@ -197,8 +197,12 @@ CHOICES = {
 
 
 def choices_of(problems: Sequence[Problem], priors: Mapping[str, Prior]) -> dict[str, Chooser]:
-    """Return every rule that the facts allow to be judged."""
-    known = {c for p in problems for s in p.sources for c in p.candidates(s)}
+    """Return every rule that the facts allow to be judged.
+
+    The papers' plan was tried on some problems only; `always` takes everything elsewhere.
+    """
+    every = [{*p.candidates(s)} for p in problems for s in p.sources if s != SHUFFLED]
+    known = set.intersection(*every) | (set.union(*every) & {"papers"})
     fixed = {words: always(name) for name, words in CHOICES.items() if name in known}
     tried = held_out_best((FULL, HEAD))
     best = {"best of scratch, everything, head on held-out subjects": tried}

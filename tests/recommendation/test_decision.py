@@ -7,7 +7,7 @@ from paramreuse.recommendation.audit import BlockAudit, audit_blocks, rewind_pla
 from paramreuse.recommendation.bench import Evidence
 from paramreuse.recommendation.decision import decide, worth_of
 from paramreuse.recommendation.labelled import held_out_folds
-from paramreuse.recommendation.prior import GainLine, Line, Prior, read_prior
+from paramreuse.recommendation.prior import GainLine, Line, Measured, Prior, read_prior
 from paramreuse.recommendation.screening import FirstLook, rank_looks
 from paramreuse.reuse.blocks import blocks_of
 from paramreuse.reuse.plan import Action
@@ -151,9 +151,8 @@ def test_where_no_block_matters_nothing_speaks_against_a_source() -> None:
 def test_the_prior_that_is_shipped_can_be_read_and_trusts_more_subjects_more() -> None:
     prior = read_prior()
 
-    line = prior.lines["scratch"]
-    few, many = (line.at(np.full(number, -0.1), 0.0) for number in (2, 8))
-    assert many < few < line.intercept
+    few, many = (prior.gain.at(Measured(0.0, 0.1), number, None) for number in (2, 8))
+    assert prior.gain.intercept < few < many
     assert prior.gain_sd(8) < prior.gain_sd(2)
 
 
