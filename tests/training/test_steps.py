@@ -12,7 +12,13 @@ from paramreuse.errors import ModelError, ParamReuseError, ScoreError
 from paramreuse.reuse.plan import Action, Plan, PlanEntry
 from paramreuse.reuse.recipe import Recipe
 from paramreuse.sites.matching import match_sites
-from paramreuse.training.steps import StepSettings, finish_training, interpolated, train_steps
+from paramreuse.training.steps import (
+    StepSettings,
+    StepWatch,
+    finish_training,
+    interpolated,
+    train_steps,
+)
 
 STEADY = StepSettings(batch_size=4, augment=False)
 
@@ -116,6 +122,29 @@ def test_the_same_seed_gives_the_same_bits_and_random_states_are_given_back() ->
 
     assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_looking_at_a_training_changes_none_of_its_bits() -> None:
+    seen: list[tuple[int, bool, float]] = []
+
+    def look(step: int, model: nn.Module) -> None:
+        torch.rand(7)
+        with torch.no_grad():
+            model(drawn_images()[0][0])
+        seen.append((step, model.training, float(model.state_dict()["3.bias"][0])))
+
+    recipe = Recipe(head_first=0.5)
+    watched, unwatched = planned(recipe=recipe), planned(recipe=recipe)
+    watch = StepWatch(frozenset({1, 3, 6}), look)
+    first = train_steps(watched[0], drawn_images(), watched[2], 6, 5, settings=STEADY, watch=watch)
+    second = train_steps(unwatched[0], drawn_images(), unwatched[2], 6, 5, settings=STEADY)
+
+    # The steps of both phases are counted in one, and the last look sees the finished network.
+    assert [(step, training) for step, training, _ in seen] == [(n, False) for n in (1, 3, 6)]
+    assert seen[-1][2] == float(first.state_dict()["3.bias"][0])
+    assert len({bias for _, _, bias in seen}) == 3
+    held = second.state_dict()
+    assert all(torch.equal(value, held[key]) for key, value in first.state_dict().items())
 
 
 def test_training_learns_a_threshold() -> None:

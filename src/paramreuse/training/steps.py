@@ -4,7 +4,7 @@ No subject is set aside: with five labelled subjects there are none to spare, an
 looks best on one of them is not the best on new ones.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -62,7 +62,30 @@ class StepSettings:
             )
 
 
-def train_steps(
+@dataclass(eq=False)
+class StepWatch:
+    """Looks at a network between two steps of its training, which it does not change.
+
+    Attributes:
+        steps: The steps after which it looks, counted from 1.
+        look: Called with the number of steps taken and the network in evaluation mode.
+        taken: Steps taken so far.
+    """
+
+    steps: frozenset[int]
+    look: Callable[[int, nn.Module], object]
+    taken: int = 0
+
+    def follow(self, model: nn.Module) -> None:
+        """Count a step, and look if it is due; the network is in training mode afterwards."""
+        self.taken += 1
+        if self.taken in self.steps:
+            with untouched_random_state():
+                self.look(self.taken, model.eval())
+            model.train()
+
+
+def train_steps(  # noqa: PLR0913 - the first five are what a training of one's own is called with
     model: nn.Module,
     labelled: Batches,
     plan: Plan | None,
@@ -70,6 +93,7 @@ def train_steps(
     seed: int,
     *,
     settings: StepSettings = StepSettings(),
+    watch: StepWatch | None = None,
 ) -> nn.Module:
     """Train a model that a plan has been applied to, for segmentation; the plan's way, in place.
 
@@ -84,6 +108,7 @@ def train_steps(
         steps: Optimiser steps.
         seed: Of batches, augmentation and dropout.
         settings: How each step is made.
+        watch: Looks at the model at some of the steps; None looks never.
 
     Returns:
         The model, with the weights of the last step, in evaluation mode.
@@ -105,8 +130,8 @@ def train_steps(
         torch.manual_seed(seed)
         if plan is not None and head_steps:
             with _body_frozen(model, plan):
-                _run_schedule(model, stream, None, head_steps, settings)
-        _run_schedule(model, stream, plan, max(1, steps - head_steps), settings)
+                _run_schedule(model, stream, (None, head_steps), settings, watch)
+        _run_schedule(model, stream, (plan, max(1, steps - head_steps)), settings, watch)
     check_record(model, record, when="in training")
     for parameter in model.parameters():
         parameter.grad = None
@@ -200,11 +225,12 @@ def _body_frozen(model: nn.Module, plan: Plan) -> Iterator[None]:
 def _run_schedule(
     model: nn.Module,
     stream: Iterator[tuple[Tensor, Tensor]],
-    plan: Plan | None,
-    steps: int,
+    phase: tuple[Plan | None, int],
     settings: StepSettings,
+    watch: StepWatch | None,
 ) -> None:
-    """Run one complete cycle of the learning rate."""
+    """Run one complete cycle of the learning rate: the steps of a phase, by its plan."""
+    plan, steps = phase
     groups = _parameter_groups(model, plan, settings.learning_rate)
     trainable_parameters(model)
     # Fused: on a network this small a step of the plain one takes as long as a convolution.
@@ -230,6 +256,8 @@ def _run_schedule(
             _pull_back(anchors, plan.recipe.anchor)
         optimiser.step()
         schedule.step()
+        if watch is not None:
+            watch.follow(model)
 
 
 def _anchors(model: nn.Module, plan: Plan | None) -> list[tuple[nn.Parameter, Tensor]]:
