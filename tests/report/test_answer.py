@@ -114,6 +114,66 @@ def test_without_trainings_the_answer_is_how_to_get_one() -> None:
     assert picture_of(shown) is None
 
 
+def timed(strategy: str, source: str, mean: float, steps: float) -> Trial:
+    return trial(strategy, source, (mean, mean, mean), steps_to_scratch=steps)
+
+
+def test_of_starts_that_end_equal_the_one_that_is_fast_is_taken() -> None:
+    slow, fast = timed("full", "t1", 0.704, 80), timed("prefix", "t1", 0.700, 20)
+    scratch = timed("scratch", "", 0.6, 100)
+
+    assert answer(scratch, slow, fast).headline.startswith("Load the front half")
+    # 0.006 apart they do not end equal any more.
+    further = timed("prefix", "t1", 0.698, 20)
+    assert answer(scratch, slow, further).headline == "Load everything from t1 and train all of it"
+    unknown = timed("full", "t1", 0.704, math.nan)
+    assert answer(scratch, unknown, fast).headline == "Load everything from t1 and train all of it"
+
+
+def test_a_start_that_only_ends_like_scratch_is_taken_for_its_speed() -> None:
+    found = answer(timed("scratch", "", 0.700, 380), timed("full", "t1", 0.697, 40))
+
+    assert found.headline == "Load everything from t1 and train all of it"
+    assert found.sentences[-1] == (
+        "It reaches what training from scratch ends at after 40 steps; training from scratch "
+        "takes 380."
+    )
+    slower = answer(timed("scratch", "", 0.700, 40), timed("full", "t1", 0.697, 380))
+    assert slower.headline == "Nothing to gain: train from scratch"
+
+
+def test_the_gain_at_the_end_decides_and_the_rest_is_called_speed() -> None:
+    once = [SCRATCH, FULL, trial("prefix", "t1", (0.6, 0.7, 0.8))]
+    twice = [
+        trial("scratch", "", (0.7, 0.8, 0.9)),
+        trial("full", "t1", (0.72, 0.82, 0.92)),
+        trial("prefix", "t1", (0.75, 0.85, 0.95)),
+    ]
+
+    found = answer(*once, long_trials=twice)
+
+    # At first everything leads by 0.1; at the end the front half, by 0.05 over scratch.
+    assert found.headline.startswith("Load the front half")
+    assert found.sentences[0] == (
+        "Trained on 4 labelled subjects, twice as long as the study says, it reached 0.850 Dice: "
+        "+0.050 (95 %: +0.050 to +0.050) over training from scratch."
+    )
+    assert (
+        "After the study's own number of steps the gain is +0.100, of which +0.050 is speed."
+        in (found.sentences)
+    )
+    picture = picture_of(found)
+    assert picture is not None
+    assert "4 labelled subjects, twice as long as the study says;" in picture.caption
+
+
+def test_without_scratch_at_twice_the_length_the_study_s_own_length_decides() -> None:
+    found = answer(SCRATCH, FULL, long_trials=[trial("full", "t1", (0.9, 0.9, 0.9))])
+
+    assert "it reached 0.800 Dice: +0.200" in found.sentences[0]
+    assert not found.is_long
+
+
 def recommendation(**more: Any) -> dict[str, Any]:
     rows = [("mix-0.75", "t1", 0.55), ("full", "t1", 0.54), ("scratch", "", 0.45)]
     return {

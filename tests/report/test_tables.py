@@ -45,6 +45,33 @@ def test_epochs_count_only_the_seeds_that_got_there() -> None:
     assert row["epochs_to_0.7_reached"] == 2
 
 
+def test_a_gain_is_kept_apart_from_what_twice_the_length_gives_scratch_too() -> None:
+    ends = {
+        ("scratch", 0): (0.5, 0.7),
+        ("scratch", 1): (0.6, 0.7),
+        ("full", 0): (0.8, 0.81),
+        ("full", 1): (0.7, 0.72),
+        ("head", 0): (0.6, math.nan),
+    }
+    rows = [
+        {"strategy": name, "num_subjects": 4, "seed": seed, "mean": once, "mean_twice": twice}
+        for (name, seed), (once, twice) in ends.items()
+    ]
+
+    scratch, full, head = summarise_transfer(rows)
+
+    # From scratch twice as long adds 0.2 and 0.1; with everything loaded 0.01 and 0.02.
+    assert (scratch["converged"], full["converged"], head["converged"]) == ("no", "yes", "")
+    assert (scratch["gain"], scratch["gain_at_end"]) == (0.0, 0.0)
+    assert full["mean_twice"] == pytest.approx(0.765)
+    assert full["gain"] == pytest.approx((0.3 + 0.1) / 2)
+    assert full["gain_at_end"] == pytest.approx((0.11 + 0.02) / 2)
+    assert head["gain"] == pytest.approx(0.1)
+    assert math.isnan(float(str(head["gain_at_end"])))
+    strict = summarise_transfer(rows, tolerance=0.01)
+    assert strict[1]["converged"] == "no"
+
+
 def test_sources_and_numbers_of_subjects_are_kept_apart() -> None:
     rows = [row | {"source": source} for source in ("a", "b") for row in transfer_rows(2)]
 

@@ -3,7 +3,7 @@
 from math import nan
 
 from paramreuse.report.starts import Trial
-from paramreuse.study.cautions import one_seed, unconverged, untrained_sources
+from paramreuse.study.cautions import one_seed, speed_in_gain, unconverged, untrained_sources
 from paramreuse.study.records import StoredDistance
 
 
@@ -41,3 +41,18 @@ def test_a_training_that_improves_in_its_last_fifth_has_not_converged() -> None:
     assert "full-ae" in caution
     assert "scratch" not in caution
     assert list(unconverged({"none": []}, 0.02)) == []
+
+
+def test_a_gain_over_a_training_from_scratch_that_has_not_converged_is_partly_speed() -> None:
+    def scratch(*means: float) -> list[Trial]:
+        return [Trial("scratch", "", 4, seed, mean) for seed, mean in enumerate(means)]
+
+    few = [Trial("scratch", "", 2, 0, 0.9)]
+    (caution,) = speed_in_gain([*few, *scratch(0.5, 0.6)], scratch(0.7, 0.8), 0.02)
+
+    assert caution.startswith("part of this gain is speed")
+    assert "from 0.550 to 0.750" in caution
+    assert list(speed_in_gain(scratch(0.5), scratch(0.52), 0.03)) == []
+    assert list(speed_in_gain(scratch(0.5), [], 0.02)) == []
+    assert list(speed_in_gain([], [], 0.02)) == []
+    assert list(speed_in_gain(scratch(0.5), scratch(nan), 0.02)) == []

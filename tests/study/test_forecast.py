@@ -20,9 +20,32 @@ from samples.studies import PHANTOM, given_content, seeded, study_of, trained_co
 STAGES = ["data", "train", "compare", "sweep", "judge", "plan", "transfer", "report"]
 
 
+MODEL = TrainingCost(start=1.0, step=0.5, validation=0.25, save=0.125, first=4.0)
+MEASURED = Measured(
+    reading=7.0,
+    trainings={"target": MODEL, "ae": MODEL},
+    sweep=SweepCost(1.0, 0.5, 0.2, 0.01, keep=0.001, judge=0.1, log_bytes=10, score_bytes=100),
+    compare=2.0,
+    figure=1.5,
+    memory_gb={"compare": 0.5, "train": 2.0, "report": 0.75},
+)
+COUNTS = Counts(
+    slices={"target": 32, "ae": 64},
+    validation={"target": 2, "ae": 2},
+    swaps={"ae": 5},
+    batches=3,
+    subjects=2,
+    classes=4,
+    slices_per_subject=8,
+    attempts={2: 2},
+    model_bytes=1_000_000,
+)
+
+
 def test_each_stage_is_a_count_times_what_was_measured() -> None:
     transfer = {"subjects": [2], "strategies": ["scratch", "full"], "epochs": 3}
     study = study_of(trained_content(transfer=transfer))
+<<<<<<< HEAD
     model = TrainingCost(start=1.0, step=0.5, validation=0.25, save=0.125, first=4.0)
     measured = Measured(
         reading=7.0,
@@ -44,6 +67,9 @@ def test_each_stage_is_a_count_times_what_was_measured() -> None:
         model_bytes=1_000_000,
     )
     costs = {stage.stage: stage for stage in stage_costs(study, counts, measured)}
+=======
+    found = {stage.stage: stage for stage in stage_costs(study, COUNTS, MEASURED)}
+>>>>>>> 01bdd74 (Keep what is gained at the end apart from what is speed)
 
     assert list(costs) == STAGES
     assert costs["data"].seconds == 7.0
@@ -62,6 +88,23 @@ def test_each_stage_is_a_count_times_what_was_measured() -> None:
     # What training took is not given back; drawing comes on top.
     assert (costs["train"].memory_gb, costs["judge"].memory_gb) == (2.0, 2.0)
     assert costs["report"].memory_gb == 2.25
+
+
+def test_trainings_by_steps_and_of_twice_the_length_are_forecast() -> None:
+    transfer = {"subjects": [2], "strategies": ["scratch", "full"], "steps": 7}
+    by_steps = study_of(trained_content(transfer=transfer))
+    checked = study_of(trained_content(transfer=transfer | {"check_convergence": True}))
+
+    once, twice = (
+        next(c for c in stage_costs(s, COUNTS, MEASURED) if c.stage == "transfer")
+        for s in (by_steps, checked)
+    )
+
+    # Two trainings of 7 steps, never validated on the way, scored once; then two of 14.
+    seven = 2 * (1 + 7 * 0.5 + 0.125 + 3 * 0.5)
+    assert once.seconds == pytest.approx(seven)
+    assert twice.seconds == pytest.approx(seven + 2 * (1 + 14 * 0.5 + 0.125 + 3 * 0.5))
+    assert twice.basis == "4 trainings of 7 steps, half of them twice as long, at most"
 
 
 def ticking() -> Iterator[float]:

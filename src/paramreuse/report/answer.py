@@ -5,6 +5,14 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Any
 
+from paramreuse.report.ends import (
+    can_be_chosen,
+    choose_start,
+    is_faster,
+    mean_steps,
+    speed_sentences,
+    trials_at_end,
+)
 from paramreuse.report.start_words import instruction, training_command
 from paramreuse.report.starts import (
     CONTROLS,
@@ -26,6 +34,7 @@ class Facts:
 
     Attributes:
         trials: Trainings of the transfer table.
+        long_trials: The same trainings made twice as long, where the study asks for that.
         recommendation: What ``paramreuse recommend`` wrote, as ``Recommendation.as_json``, with
             ``validation_score``; None where it has not run.
         sources: Names of the sources, best first as far as swaps or distances tell.
@@ -36,6 +45,7 @@ class Facts:
     """
 
     trials: Sequence[Trial] = ()
+    long_trials: Sequence[Trial] = ()
     recommendation: Mapping[str, Any] | None = None
     sources: Sequence[str] = ()
     score: str = "Dice"
@@ -58,6 +68,7 @@ class Answer:
         chosen: The start to use; None where nothing was trained.
         num_subjects: Labelled subjects that each of the starts was trained on; None if not known.
         sources: Names of the sources, best first.
+        is_long: Whether ``starts`` were trained twice as long as the study says.
     """
 
     kind: str
@@ -69,6 +80,7 @@ class Answer:
     chosen: Start | None = None
     num_subjects: int | None = None
     sources: tuple[str, ...] = ()
+    is_long: bool = False
 
 
 def answer_of(facts: Facts) -> Answer:
@@ -83,13 +95,10 @@ def answer_of(facts: Facts) -> Answer:
     numbers = {trial.num_subjects for trial in facts.trials if isfinite(trial.mean)}
     for number in sorted(numbers, reverse=True):
         trials = [trial for trial in facts.trials if trial.num_subjects == number]
-        if any(_can_be_chosen(start) for start in starts_of(trials)):
-            return _measured(facts, trials, number)
+        if any(can_be_chosen(start) for start in starts_of(trials)):
+            longer = [trial for trial in facts.long_trials if trial.num_subjects == number]
+            return _measured(facts, _Compared(number, trials, longer))
     return _open(facts)
-
-
-def _can_be_chosen(start: Start) -> bool:
-    return start.strategy not in CONTROLS and isfinite(start.score.mean)
 
 
 def _recommended(facts: Facts, recommendation: Mapping[str, Any]) -> Answer:
@@ -138,45 +147,74 @@ def _predicted(triple: Sequence[Any]) -> str:
     return f"{_signed(mean)} (80 %: {_signed(low)} to {_signed(high)})"
 
 
-def _measured(facts: Facts, trials: Sequence[Trial], number: int) -> Answer:
-    starts = starts_of(trials)
-    chosen = next(start for start in starts if _can_be_chosen(start))
-    gain = gain_of(trials, chosen.key, _NO_SOURCE)
-    if chosen.strategy == SCRATCH or (gain is not None and gain.mean <= 0):
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Trainings on as many subjects each: as long as the study says, and twice as long."""
+
+    number: int
+    trials: Sequence[Trial]
+    long_trials: Sequence[Trial]
+
+    @property
+    def ends(self) -> list[Trial]:
+        """Those by which starts are compared."""
+        return trials_at_end(self.trials, self.long_trials)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether those are twice as long as the study says."""
+        return self.ends == list(self.long_trials)
+
+    @property
+    def trained(self) -> str:
+        """How they were trained, as the beginning of a sentence."""
+        longer = ", twice as long as the study says," if self.is_long else ""
+        return f"Trained on {_count(self.number, 'labelled subject')}{longer}"
+
+
+def _measured(facts: Facts, compared: _Compared) -> Answer:
+    starts, steps = starts_of(compared.ends), mean_steps(compared.trials)
+    chosen = choose_start(starts, steps)
+    gain = gain_of(compared.ends, chosen.key, _NO_SOURCE)
+    loses = gain is not None and gain.mean <= 0 and not is_faster(chosen, steps)
+    if chosen.strategy == SCRATCH or loses:
         chosen = next((start for start in starts if start.key == _NO_SOURCE), chosen)
         headline = "Nothing to gain: train from scratch"
-        sentences = _scratch_sentences(facts, trials, starts, number)
+        sentences = _scratch_sentences(facts, compared, starts)
     else:
         headline = instruction(chosen)
-        sentences = _gain_sentences(facts, trials, starts, chosen, number)
+        sentences = _gain_sentences(facts, compared, starts, chosen)
     return Answer(
         kind="measured",
         headline=headline,
         sentences=tuple(sentences),
-        command=training_command(facts.folder, chosen, number),
+        command=training_command(facts.folder, chosen, compared.number),
         cautions=tuple(facts.cautions),
         starts=tuple(starts),
         chosen=chosen,
-        num_subjects=number,
+        num_subjects=compared.number,
         sources=_ordered(facts, [s.source for s in starts if s.strategy not in CONTROLS]),
+        is_long=compared.is_long,
     )
 
 
 def _gain_sentences(
-    facts: Facts, trials: Sequence[Trial], starts: Sequence[Start], chosen: Start, number: int
+    facts: Facts, compared: _Compared, starts: Sequence[Start], chosen: Start
 ) -> list[str]:
-    reached = (
-        f"Trained on {_count(number, 'labelled subject')} it reached "
-        f"{_plain(chosen.score.mean)} {facts.score}".rstrip()
-    )
-    gain = gain_of(trials, chosen.key, _NO_SOURCE)
+    reached = f"{compared.trained} it reached {_plain(chosen.score.mean)} {facts.score}".rstrip()
+    gain = gain_of(compared.ends, chosen.key, _NO_SOURCE)
     if gain is None:
         sentences = [f"{reached}, the best of what was trained. Training from scratch was not."]
     else:
         sentences = [f"{reached}: {_with_ends(gain)} over training from scratch."]
-    sentences += _over_everything(trials, starts, chosen)
+    sentences += _over_everything(compared.ends, starts, chosen)
     if gain is not None:
         sentences.append(_sureness(gain))
+    short, longer = (
+        gain_of(trials, chosen.key, _NO_SOURCE)
+        for trials in (compared.trials, compared.long_trials)
+    )
+    sentences += speed_sentences(chosen, mean_steps(compared.trials), (short, longer))
     return sentences + _control_sentence(starts, chosen)
 
 
@@ -191,18 +229,16 @@ def _over_everything(trials: Sequence[Trial], starts: Sequence[Start], chosen: S
     return [f"Over loading everything{_of(same)} it gained {_with_ends(gain)}."]
 
 
-def _scratch_sentences(
-    facts: Facts, trials: Sequence[Trial], starts: Sequence[Start], number: int
-) -> list[str]:
+def _scratch_sentences(facts: Facts, compared: _Compared, starts: Sequence[Start]) -> list[str]:
     scratch = next(start for start in starts if start.key == _NO_SOURCE)
-    others = [s for s in starts if s.key != _NO_SOURCE and _can_be_chosen(s)]
+    others = [s for s in starts if s.key != _NO_SOURCE and can_be_chosen(s)]
     reached = (
-        f"Trained on {_count(number, 'labelled subject')}, a fresh network reached "
+        f"{compared.trained.rstrip(',')}, a fresh network reached "
         f"{_plain(scratch.score.mean)} {facts.score}".rstrip()
     )
     if not others:
         return [f"{reached}. No other start was trained."]
-    loss = gain_of(trials, others[0].key, _NO_SOURCE)
+    loss = gain_of(compared.ends, others[0].key, _NO_SOURCE)
     behind = f" ({_with_ends(loss)})" if loss is not None else ""
     return [
         f"{reached}; the best of {len(others)} starts from a source, "

@@ -191,4 +191,5 @@ def _caption(answer: Answer, shown: Sequence[Start]) -> str:
     bars = f"; bars are 95 % intervals over {' or '.join(over)}" if over else ""
     number = answer.num_subjects
     subjects = f"{number} labelled subject{'' if number == 1 else 's'}"
-    return f"Score on the validation subjects after training on {subjects}{bars}."
+    length = ", twice as long as the study says" if answer.is_long else ""
+    return f"Score on the validation subjects after training on {subjects}{length}{bars}."

@@ -108,7 +108,8 @@ class ReportData:
         edges: Connections between layers as pairs of paths (from, to), where known; None where
             they are not.
         transfer: One row per training: ``strategy num_subjects seed mean``, a column per class,
-            and optionally ``source`` and columns ``epochs_to_...``.
+            and optionally ``source``, ``mean_twice`` and columns ``epochs_to_...`` and
+            ``steps_to_...``, as for ``summarise_transfer``.
         ranking: Rows of the ranking of sources, best first.
         claims: One row per claim that was checked.
         curves: Learning curves: ``model epoch train_loss validation_score``.

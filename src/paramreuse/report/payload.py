@@ -16,6 +16,7 @@ from paramreuse.reuse.verdict import ROUNDING, control_notes
 from paramreuse.sites.matching import Site, output_channels, units_of
 from paramreuse.sweep.intervals import FEWEST_SUBJECTS, MOST_REACH_ABOVE, MOST_REACH_BELOW
 from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.stopping import TOLERANCE
 
 _PARTS = {
     "sweep": "Sweep: what swapping each site costs",
@@ -64,7 +65,7 @@ def page_payload(data: ReportData, answer: Answer | None = None) -> dict[str, ob
             for source in data.sources
         ],
         "transfer": table(data.transfer),
-        "transferSummary": plain(_best_first(summarise_transfer(data.transfer, classes))),
+        "transferSummary": plain(_best_first(_summed(data, classes))),
         "transferClasses": transfer_classes(data.transfer, classes),
         "ranking": table(data.ranking),
         "claims": table(data.claims),
@@ -73,6 +74,11 @@ def page_payload(data: ReportData, answer: Answer | None = None) -> dict[str, ob
         "examples": picture_rows(data.examples),
         "classes": classes,
     }
+
+
+def _summed(data: ReportData, classes: Sequence[str]) -> list[Row]:
+    tolerance = data.sources[0].tolerance if data.sources else TOLERANCE
+    return [*summarise_transfer(data.transfer, classes, tolerance=tolerance)]
 
 
 def _best_first(rows: Iterable[Row]) -> list[Row]:

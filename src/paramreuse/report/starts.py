@@ -29,6 +29,8 @@ class Trial:
         seed: Which repetition, from 0.
         mean: Mean score, in units of the score.
         by_subject: The score of each subject, where it is known.
+        steps_to_scratch: Optimiser steps until it reached what training from scratch ends at; NaN
+            where it never did, or where that is not known.
     """
 
     strategy: str
@@ -37,6 +39,7 @@ class Trial:
     seed: int
     mean: float
     by_subject: Mapping[str, float] = field(default_factory=dict)
+    steps_to_scratch: float = nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,31 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from paramreuse.errors import StudyError
 from paramreuse.report.answer import Answer, Facts, answer_of
 from paramreuse.report.starts import Trial
-from paramreuse.study.cautions import one_seed, unconverged, untrained_sources
+from paramreuse.study.cautions import one_seed, speed_in_gain, unconverged, untrained_sources
 from paramreuse.study.config import TARGET
 from paramreuse.study.findings import Findings
-from paramreuse.study.records import StoredDistance, TrainedEpoch, TransferEpoch, TransferScore
+from paramreuse.study.records import (
+    LongTransferScore,
+    StoredDistance,
+    TrainedEpoch,
+    TransferEpoch,
+    TransferScore,
+)
 from paramreuse.study.transfer.attempts import attempts_of
-from paramreuse.study.transfer.table import trainings_of, wanted_scores
+from paramreuse.study.transfer.table import (
+    TrainingDice,
+    training_of,
+    trainings_of,
+    transfer_rows,
+    wanted_scores,
+)
 
 RECOMMENDATION = Path("recommend", "recommendation.json")
 _BUDGET = 10
@@ -33,14 +46,15 @@ def answer_in(folder: Path, findings: Findings) -> Answer:
     """
     recommendation = read_recommendation(folder)
     # Where there is a recommendation, no training of the transfer is part of the answer.
-    trials = trials_in(findings) if recommendation is None else []
+    trials, long_trials = ([], []) if recommendation is not None else trials_in(findings)
     facts = Facts(
         trials=trials,
+        long_trials=long_trials,
         recommendation=recommendation,
         sources=_by_swaps(findings),
         folder=shlex.quote(str(folder)),
         time_to_answer=_time_to_answer(findings),
-        cautions=list(_cautions(findings, trials)),
+        cautions=list(_cautions(findings, trials, long_trials)),
     )
     try:
         return answer_of(facts)
@@ -48,23 +62,39 @@ def answer_in(folder: Path, findings: Findings) -> Answer:
         raise _unreadable(folder) from error
 
 
-def trials_in(findings: Findings) -> list[Trial]:
-    """Return the trainings of the transfer table with the mean Dice of every subject."""
+def trials_in(findings: Findings) -> tuple[list[Trial], list[Trial]]:
+    """Return the trainings of the transfer table with the mean Dice of every subject.
+
+    Returns:
+        Those as long as the study says, and those of twice the length.
+    """
     store = findings.store
-    scores = wanted_scores(store, attempts_of(findings.study, store))
+    attempts = attempts_of(findings.study, store)
     # The background is the first class of every image set.
     foreground = list(dict.fromkeys(score.label for score in store.read(TransferScore)))[1:]
-    return [
-        Trial(
-            training.strategy,
-            training.source,
-            training.num_subjects,
-            training.seed,
-            training.mean(foreground),
-            training.by_subject(foreground),
-        )
-        for training in trainings_of(scores)
-    ]
+    rows = transfer_rows(store, foreground, attempts)
+    steps = {training_of(row): float(row.get("steps_to_scratch", nan)) for row in rows}
+    once, twice = (
+        trainings_of(wanted_scores(store, attempts, kind))
+        for kind in (TransferScore, LongTransferScore)
+    )
+    return (
+        [_trial(training, foreground, steps[training.key]) for training in once],
+        [_trial(training, foreground) for training in twice],
+    )
+
+
+def _trial(training: TrainingDice, foreground: Sequence[str], steps: float = nan) -> Trial:
+    mean, by_subject = training.mean(foreground), training.by_subject(foreground)
+    return Trial(
+        training.strategy,
+        training.source,
+        training.num_subjects,
+        training.seed,
+        mean,
+        by_subject,
+        steps,
+    )
 
 
 def read_recommendation(folder: Path) -> Mapping[str, Any] | None:
@@ -97,13 +127,24 @@ def _by_swaps(findings: Findings) -> list[str]:
     return [*ranked, *(name for name in findings.study.sources if name not in ranked)]
 
 
-def _cautions(findings: Findings, trials: Sequence[Trial]) -> Iterator[str]:
+def _cautions(
+    findings: Findings, trials: Sequence[Trial], long_trials: Sequence[Trial]
+) -> Iterator[str]:
     store, tolerance = findings.store, findings.judged_by.tolerance
     yield from dict.fromkeys(v.useless for v in findings.verdicts.values() if v.useless)
     names = findings.study.sources
     yield from untrained_sources({name: store.read(StoredDistance, source=name) for name in names})
     yield from one_seed(trials)
-    yield from unconverged(_curves(findings, with_starts=bool(trials)), tolerance)
+    yield from speed_in_gain(trials, long_trials, tolerance)
+    # What was measured at twice the length says more of the starts than their curves do.
+    curves = _curves(findings, with_starts=bool(trials) and not long_trials)
+    yield from unconverged(curves, tolerance)
+    spec = findings.study.transfer
+    if trials and not long_trials and spec is not None and spec.steps is not None:
+        yield (
+            "whether the trainings have converged was not measured, so part of a gain may be "
+            "speed; set transfer.check_convergence"
+        )
 
 
 def _curves(findings: Findings, *, with_starts: bool) -> dict[str, list[tuple[int, float]]]:
@@ -114,7 +155,7 @@ def _curves(findings: Findings, *, with_starts: bool) -> dict[str, list[tuple[in
     for row in store.read(TrainedEpoch, model=TARGET):
         curves.setdefault("the target", []).append((row.epoch, row.validation_score))
     for epoch in store.read(TransferEpoch) if with_starts else ():
-        name = wanted.get((epoch.source, epoch.strategy, epoch.num_subjects, epoch.seed))
+        name = wanted.get(epoch.training)
         if name is not None:
             curves.setdefault(name, []).append((epoch.epoch, epoch.validation_score))
     return curves

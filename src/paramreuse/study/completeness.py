@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from paramreuse.errors import StudyError
 from paramreuse.study.records import (
+    TRANSFERRED,
     FinishedStage,
     Record,
     SplitSubject,
@@ -14,8 +15,6 @@ from paramreuse.study.records import (
     StoredSweep,
     SweepScore,
     TrainedEpoch,
-    TransferEpoch,
-    TransferScore,
 )
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import is_joint
@@ -24,7 +23,7 @@ _KINDS: Mapping[str, tuple[type[Record], ...]] = {
     "data": (SplitSubject,),
     "train": (TrainedEpoch,),
     "compare": (StoredDistance, StoredShift, StoredLineage, StoredSourceScore),
-    "transfer": (TransferScore, TransferEpoch),
+    "transfer": TRANSFERRED,
 }
 """The records that a stage writes; the sweep's are counted sweep by sweep."""
 

@@ -261,6 +261,40 @@ class TransferScore:
 
 
 @dataclass(frozen=True, slots=True)
+class LongTransferScore(TransferScore):
+    """The same after the same training made twice as long."""
+
+    TABLE: ClassVar[str] = "long_transfers"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferStep:
+    """How good a training of the transfer by steps was on its way.
+
+    Attributes:
+        source: Name of the source, ``""`` for a training from scratch.
+        strategy: As in the study file.
+        num_subjects: Number of training subjects.
+        seed: Which repetition, from 0.
+        step: Optimiser steps taken.
+        score: Mean over the validation subjects of the mean foreground score.
+    """
+
+    TABLE: ClassVar[str] = "transfer_steps"
+    source: str
+    strategy: str
+    num_subjects: int
+    seed: int
+    step: int
+    score: float
+
+    @property
+    def training(self) -> tuple[str, str, int, int]:
+        """Which training it is of, as for ``TransferScore``."""
+        return self.source, self.strategy, self.num_subjects, self.seed
+
+
+@dataclass(frozen=True, slots=True)
 class TransferEpoch:
     """One epoch of a training of the transfer; attributes as in the two records above."""
 
@@ -273,6 +307,11 @@ class TransferEpoch:
     train_loss: float
     validation_score: float
     seconds: float
+
+    @property
+    def training(self) -> tuple[str, str, int, int]:
+        """Which training it is of, as for ``TransferScore``."""
+        return self.source, self.strategy, self.num_subjects, self.seed
 
 
 Record: TypeAlias = (
@@ -288,6 +327,16 @@ Record: TypeAlias = (
     | StoredSweep
     | SweepScore
     | TransferScore
+    | LongTransferScore
+    | TransferStep
     | TransferEpoch
 )
 """A row of one of the store's tables."""
+
+TRANSFERRED: tuple[type[Record], ...] = (
+    TransferScore,
+    LongTransferScore,
+    TransferEpoch,
+    TransferStep,
+)
+"""What the trainings of the transfer leave in the store."""

@@ -37,7 +37,6 @@ from paramreuse.study.stages import costliest_words
 from paramreuse.study.store import Store
 from paramreuse.study.transfer.attempts import attempts_of
 from paramreuse.study.transfer.curves import start_curves
-from paramreuse.study.transfer.strategy import Strategy
 from paramreuse.study.transfer.table import transfer_rows
 from paramreuse.sweep.outcomes import Sweep
 
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
 
 _BINS = 24
 _TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
-_LEVEL = 0.9
-"""Share of the final Dice of ``scratch`` that counts as reached, for the epochs to get there."""
 
 
 def write_job_report(job: Job) -> Path:
@@ -237,29 +234,8 @@ def _transfer(findings: Findings) -> list[dict[str, Any]]:
     sweep = next(iter(findings.sweeps.values()), None)
     if sweep is None:
         return []
-    store, attempts = findings.store, attempts_of(findings.study, findings.store)
-    rows = transfer_rows(store, sweep.foreground_classes, attempts)
-    for row in rows:
-        row["epochs_to_level"] = _epochs_to_level(store, rows, row)
-    return rows
-
-
-def _epochs_to_level(
-    store: Store, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
-) -> float:
-    """Return the first epoch that reaches 90 % of what ``scratch`` ends with; NaN if none does."""
-    scratch = [
-        other["mean"]
-        for other in rows
-        if other["strategy"] == Strategy.SCRATCH and other["num_subjects"] == row["num_subjects"]
-    ]
-    if not scratch:
-        return float("nan")
-    columns = ("source", "strategy", "num_subjects", "seed")
-    epochs = store.read(TransferEpoch, **{name: row[name] for name in columns})
-    level = _LEVEL * float(np.mean(scratch))
-    reached = [epoch.epoch for epoch in epochs if epoch.validation_score >= level]
-    return float(min(reached, default=float("nan")))
+    attempts = attempts_of(findings.study, findings.store)
+    return transfer_rows(findings.store, sweep.foreground_classes, attempts)
 
 
 def _provenance(job: Job) -> dict[str, object]:

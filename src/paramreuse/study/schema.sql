@@ -43,6 +43,16 @@ CREATE TABLE IF NOT EXISTS transfers (
     seed INTEGER NOT NULL, subject TEXT NOT NULL, label TEXT NOT NULL, score REAL,
     PRIMARY KEY (source, strategy, num_subjects, seed, subject, label)
 );
+CREATE TABLE IF NOT EXISTS long_transfers (
+    source TEXT NOT NULL, strategy TEXT NOT NULL, num_subjects INTEGER NOT NULL,
+    seed INTEGER NOT NULL, subject TEXT NOT NULL, label TEXT NOT NULL, score REAL,
+    PRIMARY KEY (source, strategy, num_subjects, seed, subject, label)
+);
+CREATE TABLE IF NOT EXISTS transfer_steps (
+    source TEXT NOT NULL, strategy TEXT NOT NULL, num_subjects INTEGER NOT NULL,
+    seed INTEGER NOT NULL, step INTEGER NOT NULL, score REAL,
+    PRIMARY KEY (source, strategy, num_subjects, seed, step)
+);
 CREATE TABLE IF NOT EXISTS transfer_epochs (
     source TEXT NOT NULL, strategy TEXT NOT NULL, num_subjects INTEGER NOT NULL,
     seed INTEGER NOT NULL, epoch INTEGER NOT NULL, train_loss REAL, validation_score REAL,

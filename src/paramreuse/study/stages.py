@@ -21,6 +21,7 @@ from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.findings import findings_of
 from paramreuse.study.job import Job, epoch_columns, followed, opened
 from paramreuse.study.records import (
+    TRANSFERRED,
     Record,
     SplitSubject,
     StoredDistance,
@@ -30,8 +31,6 @@ from paramreuse.study.records import (
     StoredSweep,
     SweepScore,
     TrainedEpoch,
-    TransferEpoch,
-    TransferScore,
     TrialStatistics,
 )
 from paramreuse.study.source_scores import score_features
@@ -123,7 +122,7 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
 _MEASURED: tuple[type[Record], ...] = (
     *(StoredSweep, SweepScore, TrialStatistics),
     *(StoredDistance, StoredShift, StoredLineage, StoredSourceScore),
-    *(TransferScore, TransferEpoch),
+    *TRANSFERRED,
 )
 
 

@@ -4,7 +4,8 @@ function buildTransfer() {
   const rows = DATA.transferSummary;
   const label = (row) => (row.source ? `${row.strategy} · ${row.source}` : row.strategy);
   const number = (name, value, show) => ({ label: name, number: true, value, show: show || ((row) => fmtScore(value(row))) });
-  const epochs = Object.keys(rows[0]).filter((name) => name.startsWith('epochs_to') && !name.endsWith('_reached'));
+  const speeds = Object.keys(rows[0]).filter((name) => /^(epochs|steps)_to/.test(name) && !name.endsWith('_reached'));
+  const isLong = 'mean_twice' in rows[0];
   const table = sortable('Transfer', [
     { label: 'start', value: (row) => row.strategy },
     ...(rows.some((row) => row.source) ? [{ label: 'source', value: (row) => row.source }] : []),
@@ -12,7 +13,9 @@ function buildTransfer() {
     ...DATA.transferClasses.map((name) => number(name, (row) => num(row[name]))),
     { label: 'mean', number: true, value: (row) => num(row.mean), show: (row) => h('strong', null, fmtScore(row.mean)) },
     { label: 'interval over seeds', value: (row) => num(row.mean_low), show: (row) => interval(num(row.mean_low), num(row.mean_high)) },
-    ...epochs.map((name) => number(name.replace(/_/g, ' '), (row) => num(row[name]),
+    ...(isLong ? [number('mean, twice as long', (row) => num(row.mean_twice)), { label: 'converged', value: (row) => row.converged },
+      number('gain', (row) => num(row.gain), (row) => fmtScore(num(row.gain))), number('gain at the end', (row) => num(row.gain_at_end), (row) => fmtScore(num(row.gain_at_end)))] : []),
+    ...speeds.map((name) => number(name.replace(/_/g, ' '), (row) => num(row[name]),
       (row) => (row[`${name}_reached`] ? `${fmt(row[name])}${row[`${name}_reached`] < row.seeds ? ` (${row[`${name}_reached`]} of ${row.seeds})` : ''}` : 'never'))),
   ], () => rows);
   const sizes = [...new Set(rows.map((row) => row.num_subjects))].sort((a, b) => a - b);

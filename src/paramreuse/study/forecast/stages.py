@@ -183,23 +183,37 @@ def _transfer(study: Study, counts: Counts, measured: Measured) -> tuple[float, 
     spec = study.transfer
     if spec is None:
         return 0.0, "the study asks for none"
-    target = study.models[TARGET]
-    epochs = spec.epochs or target.epochs
-    cost = measured.trainings[TARGET]
+    # Once as long as the study says and, where that is checked, once twice as long.
+    lengths = (1, 2) if spec.check_convergence else (1,)
+    scored = counts.batches * measured.sweep.batch
     total, number = 0.0, 0
     for subjects, trainings in counts.attempts.items():
-        of_epoch = subjects * counts.slices_per_subject / target.batch_size
-        number += trainings
-        total += trainings * (
-            cost.seconds(
-                epochs=epochs,
-                steps=of_epoch,
-                validations=math.ceil(epochs / target.validate_every),
-                batches=counts.validation[TARGET],
-            )
-            + counts.batches * measured.sweep.batch
-        )
-    return total, f"{number} trainings of {epochs} epochs, at most"
+        number += trainings * len(lengths)
+        for length in lengths:
+            took = _attempt(study, counts, measured, subjects=subjects, length=length)
+            total += trainings * (took + scored)
+    epochs = spec.epochs or study.models[TARGET].epochs
+    told = f"{epochs} epochs" if spec.steps is None else f"{spec.steps} steps"
+    longer = ", half of them twice as long" if spec.check_convergence else ""
+    return total, f"{number} trainings of {told}{longer}, at most"
+
+
+def _attempt(
+    study: Study, counts: Counts, measured: Measured, *, subjects: int, length: int
+) -> float:
+    """Return the time of one training of the transfer, without its score at the end."""
+    spec, target = study.transfer, study.models[TARGET]
+    assert spec is not None, "only a study with a transfer section has attempts"
+    cost, batches = measured.trainings[TARGET], counts.validation[TARGET]
+    if spec.steps is not None:
+        return cost.seconds(epochs=1, steps=spec.steps * length, validations=0, batches=batches)
+    epochs = length * (spec.epochs or target.epochs)
+    return cost.seconds(
+        epochs=epochs,
+        steps=subjects * counts.slices_per_subject / target.batch_size,
+        validations=math.ceil(epochs / target.validate_every),
+        batches=batches,
+    )
 
 
 def _report(study: Study, measured: Measured) -> tuple[float, str]:

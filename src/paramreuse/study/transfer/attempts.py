@@ -1,7 +1,7 @@
 """Which trainings a study's transfer asks for: by which strategies, from which sources."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from paramreuse.errors import StudyError
 from paramreuse.reuse.ranking import RankedSource
 from paramreuse.study.config import Study
 from paramreuse.study.findings import findings_of
+from paramreuse.study.records import LongTransferScore, TransferScore
 from paramreuse.study.store import Store
 from paramreuse.study.transfer.strategy import Strategy
 
@@ -22,18 +23,31 @@ class Attempt:
         source: Name of the source, ``""`` for ``scratch``.
         num_subjects: Number of training subjects.
         seed: Which repetition, from 0.
+        is_long: Whether it is trained twice as long as the study says.
     """
 
     strategy: Strategy
     source: str
     num_subjects: int
     seed: int
+    is_long: bool = False
 
     @property
     def name(self) -> str:
         """What the attempt is called in messages and file names."""
         start = f"-{self.source}" if self.source else ""
-        return f"{self.strategy}{start}-{self.num_subjects}-{self.seed}"
+        length = "-twice" if self.is_long else ""
+        return f"{self.strategy}{start}-{self.num_subjects}-{self.seed}{length}"
+
+    @property
+    def times(self) -> int:
+        """How many times as long it is trained as the study says."""
+        return 2 if self.is_long else 1
+
+    @property
+    def scores(self) -> type[TransferScore]:
+        """The record that its scores are kept in."""
+        return LongTransferScore if self.is_long else TransferScore
 
     @property
     def training(self) -> tuple[str, str, int, int]:
@@ -66,6 +80,24 @@ def list_attempts(
         for strategy in strategies
         for source in (sources if strategy.needs_source else [""])
         for seed in range(seeds)
+    ]
+
+
+def lengthened(attempts: Sequence[Attempt], study: Study) -> list[Attempt]:
+    """Return the attempts that are trained a second time, twice as long.
+
+    Args:
+        attempts: The trainings of the transfer table.
+        study: The study, which says whether any are. ``recommended`` has a length of its own where
+            the study gives no steps.
+    """
+    spec = study.transfer
+    if spec is None or not spec.check_convergence:
+        return []
+    return [
+        replace(attempt, is_long=True)
+        for attempt in attempts
+        if spec.steps is not None or attempt.strategy is not Strategy.RECOMMENDED
     ]
 
 

@@ -27,7 +27,7 @@ def start_curves(study: Study, store: Store, num_subjects: int | None) -> list[d
     wanted = {a.training for a in attempts if a.num_subjects == number}
     grouped: dict[tuple[str, int], list[TransferEpoch]] = {}
     for row in store.read(TransferEpoch):
-        if (row.source, row.strategy, row.num_subjects, row.seed) in wanted:
+        if row.training in wanted:
             name = label(Start(row.strategy, row.source, Interval(nan)))
             key = f"{name}, {row.source}" if row.source else name
             grouped.setdefault((key, row.epoch), []).append(row)

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,18 @@ from paramreuse.data.selection import draw_subjects
 from paramreuse.reuse.plan import Plan
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.job import Job
-from paramreuse.study.records import TransferEpoch, TransferScore
-from paramreuse.study.transfer.attempts import Attempt, attempts_of, kept_model, tell_choice
+from paramreuse.study.records import TransferEpoch, TransferStep
+from paramreuse.study.transfer.attempts import (
+    Attempt,
+    attempts_of,
+    kept_model,
+    lengthened,
+    tell_choice,
+)
 from paramreuse.study.transfer.plans import SourcePlan, source_plans, tell_plans
+from paramreuse.study.transfer.speed import length_fact
 from paramreuse.study.transfer.table import TrainingDice, trainings_of, wanted_scores
-from paramreuse.study.transfer.training import train_attempt
+from paramreuse.study.transfer.training import is_watched, note_epoch_length, train_attempt
 from paramreuse.study.unchanged import file_digest
 from paramreuse.sweep.scores import foreground_names
 from paramreuse.sweep.scoring import score_subjects
@@ -43,19 +51,22 @@ def run_transfer(job: Job) -> str:
     left_out = _left_out(job, attempts, plans)
     for attempt in left_out:
         _forget(job, attempt)
+        _forget(job, replace(attempt, is_long=True))
+    wanted = [attempt for attempt in attempts if attempt not in left_out]
+    # The longer ones last: until then the table is whole.
+    wanted += lengthened(wanted, study)
     with job.talk.progress("transfer") as progress:
-        for done, attempt in enumerate(attempts):
-            progress(done, len(attempts))
-            if attempt not in left_out:
-                _train_attempt(job, attempt, plans)
-        progress(len(attempts), len(attempts))
+        for done, attempt in enumerate(wanted):
+            progress(done, len(wanted))
+            _train_attempt(job, attempt, plans)
+        progress(len(wanted), len(wanted))
     notes += [f"{count} left out: {reason}" for reason, count in Counter(left_out.values()).items()]
     score = job.bench.score
     foreground = foreground_names(score.classes, score.foreground)
     trainings = trainings_of(wanted_scores(job.store, attempts))
     means = _strategy_means(trainings, foreground)
     listed = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-    trained = f"{len(attempts) - len(left_out)} trainings: {listed}" if means else "nothing trained"
+    trained = f"{len(wanted)} trainings: {listed}" if means else "nothing trained"
     return "; ".join([trained, *notes])
 
 
@@ -81,9 +92,10 @@ def _left_out(
 def _forget(job: Job, attempt: Attempt) -> None:
     """Remove what came of an attempt under a plan that is no longer the plan."""
     kept_model(job.bench.folder, attempt).unlink(missing_ok=True)
-    for kind in (TransferScore, TransferEpoch):
+    on_the_way = () if attempt.is_long else (TransferEpoch, TransferStep)
+    for kind in (attempt.scores, *on_the_way):
         job.store.remove(kind, **attempt.columns)
-    for name in (_recipe_name(attempt), f"kept/{attempt.name}"):
+    for name in (_recipe_name(attempt), f"kept/{attempt.name}", length_fact(attempt.name)):
         job.store.remove_fact(name)
 
 
@@ -96,18 +108,21 @@ def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) 
     spec = job.bench.study.transfer
     assert spec is not None, "only a study with a transfer section has attempts"
     plan = plans[attempt.source].plan if attempt.strategy.follows_plan else None
-    training = job.bench.target.model_copy(
-        update={"epochs": spec.epochs or job.bench.target.epochs, "init": "independent"}
-    )
-    recipe = _recipe(training, plan) | ({"steps": spec.steps} if spec.steps else {})
+    epochs = (spec.epochs or job.bench.target.epochs) * attempt.times
+    training = job.bench.target.model_copy(update={"epochs": epochs, "init": "independent"})
+    recipe = _recipe(training, plan)
+    if spec.steps:
+        recipe["steps"] = spec.steps * attempt.times
     folder = job.bench.folder / "training" / attempt.name
     if job.store.fact(_recipe_name(attempt)) != recipe:
         shutil.rmtree(folder, ignore_errors=True)
         _forget(job, attempt)
         job.store.put_fact(_recipe_name(attempt), recipe)
-    kept = kept_model(job.bench.folder, attempt) if attempt.seed < spec.keep_seeds else None
-    is_scored = bool(job.store.count(TransferScore, **attempt.columns))
-    if not is_scored or (kept is not None and not _is_kept(job, attempt, kept)):
+    if not attempt.is_long:
+        note_epoch_length(job, attempt, training)
+    is_kept = attempt.seed < spec.keep_seeds and not attempt.is_long
+    kept = kept_model(job.bench.folder, attempt) if is_kept else None
+    if not _is_measured(job, attempt) or (kept is not None and not _is_kept(job, attempt, kept)):
         model = train_attempt(job, attempt, plan, training)
         if kept is not None:
             # Before the scores: a run that is killed in between trains this one again.
@@ -115,6 +130,14 @@ def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) 
             job.store.put_fact(f"kept/{attempt.name}", file_digest(kept))
         _store_scores(job, attempt, model)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_measured(job: Job, attempt: Attempt) -> bool:
+    """Tell whether the scores of an attempt are there, with those on its way if it is watched."""
+    is_scored = job.store.count(attempt.scores, **attempt.columns) > 0
+    if not is_watched(job, attempt):
+        return is_scored
+    return is_scored and job.store.count(TransferStep, **attempt.columns) > 0
 
 
 def _is_kept(job: Job, attempt: Attempt, kept: Path) -> bool:
@@ -133,7 +156,7 @@ def _store_scores(job: Job, attempt: Attempt, model: nn.Module) -> None:
     trained = model.to(bench.torch_device)
     subjects, scores = score_subjects(trained, bench.validation_batches(), bench.score)
     rows = [
-        TransferScore(*attempt.training, str(subject), label, float(scores[i, k]))
+        attempt.scores(*attempt.training, str(subject), label, float(scores[i, k]))
         for i, subject in enumerate(subjects)
         for k, label in enumerate(bench.score.classes)
     ]

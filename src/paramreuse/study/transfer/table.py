@@ -1,6 +1,6 @@
 """The transfer table: Dice of every training, averaged in one place."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paramreuse.study.config import Study
-from paramreuse.study.records import TransferScore
+from paramreuse.study.records import LongTransferScore, TransferScore
 from paramreuse.study.store import Store
 from paramreuse.study.transfer.attempts import Attempt, attempts_of
+from paramreuse.study.transfer.speed import Training, add_steps, curves_by_step
 
 Array = NDArray[np.float64]
 
@@ -36,6 +37,11 @@ class TrainingDice:
     classes: tuple[str, ...]
     subjects: tuple[str, ...]
     scores: Array
+
+    @property
+    def key(self) -> Training:
+        """What tells it apart: source, strategy, number of subjects, repetition."""
+        return self.source, self.strategy, self.num_subjects, self.seed
 
     def by_class(self) -> dict[str, float]:
         """Return the mean over subjects of each class that some subject has."""
@@ -79,15 +85,23 @@ def _training(rows: Sequence[TransferScore]) -> TrainingDice:
     return TrainingDice(*rows[0].training, classes, subjects, table)
 
 
-def wanted_scores(store: Store, attempts: Iterable[Attempt]) -> list[TransferScore]:
+def wanted_scores(
+    store: Store, attempts: Iterable[Attempt], kind: type[TransferScore] = TransferScore
+) -> list[TransferScore]:
     """Return the scores of some trainings; the store may hold more.
 
     Args:
         store: Where the facts are.
         attempts: What the study asks for now.
+        kind: ``TransferScore``, or ``LongTransferScore`` for those of twice the length.
     """
-    wanted = {attempt.training for attempt in attempts}
-    return [score for score in store.read(TransferScore) if score.training in wanted]
+    return _scores(store, kind, {attempt.training for attempt in attempts})
+
+
+def _scores(
+    store: Store, kind: type[TransferScore], wanted: Collection[Training]
+) -> list[TransferScore]:
+    return [score for score in store.read(kind) if score.training in wanted]
 
 
 def transfer_rows(
@@ -102,9 +116,12 @@ def transfer_rows(
 
     Returns:
         Rows with ``source strategy num_subjects seed``, a column per class, and ``mean``: the mean
-        over subjects of the mean over foreground classes.
+        over subjects of the mean over foreground classes. Where they were measured also
+        ``mean_twice``, that of the same training made twice as long, and ``steps_to_scratch``, the
+        optimiser steps until it reached what scratch ends at.
     """
-    return [
+    wanted = {attempt.training: attempt.name for attempt in attempts}
+    rows = [
         {
             "source": training.source,
             "strategy": training.strategy,
@@ -113,8 +130,19 @@ def transfer_rows(
             **training.by_class(),
             "mean": training.mean(foreground),
         }
-        for training in trainings_of(wanted_scores(store, attempts))
+        for training in trainings_of(_scores(store, TransferScore, wanted))
     ]
+    longer = trainings_of(_scores(store, LongTransferScore, wanted))
+    ends = {training.key: training.mean(foreground) for training in longer}
+    for row in rows if ends else ():
+        row["mean_twice"] = ends.get(training_of(row), float("nan"))
+    add_steps(rows, curves_by_step(store, wanted))
+    return rows
+
+
+def training_of(row: Mapping[str, Any]) -> Training:
+    """Return which training a row of the table is of."""
+    return row["source"], row["strategy"], row["num_subjects"], row["seed"]
 
 
 def summed_transfer(study: Study, store: Store) -> list[dict[str, Any]]:
@@ -124,6 +152,6 @@ def summed_transfer(study: Study, store: Store) -> list[dict[str, Any]]:
     attempts = attempts_of(study, store)
     names = list(dict.fromkeys(score.label for score in store.read(TransferScore)))
     # The background is the first class of every image set.
-    return [
-        dict(row) for row in summarise_transfer(transfer_rows(store, names[1:], attempts), names)
-    ]
+    rows = transfer_rows(store, names[1:], attempts)
+    tolerance = study.judge.tolerance
+    return [dict(row) for row in summarise_transfer(rows, names, tolerance=tolerance)]

@@ -1,7 +1,9 @@
 """One training of the transfer: a fresh target, started and trained as its strategy says."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
 from torch import Tensor, nn
 
 from paramreuse.data.preparation import PreparedSet, batches
@@ -12,14 +14,54 @@ from paramreuse.reuse.recipe import PLAIN
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.job import Job, epoch_columns, followed, opened
-from paramreuse.study.records import TransferEpoch
+from paramreuse.study.records import TransferEpoch, TransferStep
 from paramreuse.study.transfer.attempts import Attempt
 from paramreuse.study.transfer.own_training import own_training, train_by_own
 from paramreuse.study.transfer.spec import TransferSpec
+from paramreuse.study.transfer.speed import length_fact
 from paramreuse.study.transfer.starts import Lender, followed_plan, start_model
 from paramreuse.study.transfer.strategy import Strategy
+from paramreuse.sweep.scores import subject_means
+from paramreuse.sweep.scoring import score_subjects
 from paramreuse.training import EpochRow, initial_model, train_model
-from paramreuse.training.steps import StepSettings, finish_training, train_steps
+from paramreuse.training.steps import StepSettings, StepWatch, finish_training, train_steps
+
+_LOOKS = 10
+"""How often a training by steps is scored on its way, where it is."""
+
+
+def is_watched(job: Job, attempt: Attempt) -> bool:
+    """Tell whether a training is scored on its way; one by epochs is in any case.
+
+    Args:
+        job: The study's.
+        attempt: The training.
+    """
+    spec = _spec_of(job)
+    own_way = spec.train is not None or attempt.strategy is Strategy.RECOMMENDED
+    by_steps = spec.steps is not None and not own_way
+    return by_steps and spec.check_convergence and not attempt.is_long
+
+
+def note_epoch_length(job: Job, attempt: Attempt, training: ModelSpec) -> None:
+    """Keep how many steps an epoch of a training has, by which its epochs are told in steps.
+
+    Args:
+        job: The study's.
+        attempt: The training.
+        training: How a model is trained.
+
+    Raises:
+        DataError: There are not as many training subjects.
+    """
+    if _spec_of(job).steps is None and job.store.fact(length_fact(attempt.name)) is None:
+        length = len(batches(_drawn(job, attempt), training.batch_size))
+        job.store.put_fact(length_fact(attempt.name), length)
+
+
+def _drawn(job: Job, attempt: Attempt) -> PreparedSet:
+    trainable = job.bench.images(job.bench.target.data).trainable
+    return draw_subjects(trainable, attempt.num_subjects, _seed(job, attempt, "subjects"))
 
 
 def train_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: ModelSpec) -> nn.Module:
@@ -39,13 +81,12 @@ def train_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Model
         ModelError: The training diverged.
     """
     spec = _spec_of(job)
-    trainable = job.bench.images(job.bench.target.data).trainable
-    drawn = draw_subjects(trainable, attempt.num_subjects, _seed(job, attempt, "subjects"))
+    drawn = _drawn(job, attempt)
     if attempt.strategy is Strategy.RECOMMENDED:
         return _recommended(job, attempt, drawn, training)
     model = initial_model(job.bench.factory(TARGET), _seed(job, attempt, "init"))
     lender = (
-        Lender(opened(job, attempt.source), plan, _seed(job, attempt, attempt.name))
+        Lender(opened(job, attempt.source), plan, _seed(job, attempt, _draw_name(attempt)))
         if attempt.source
         else None
     )
@@ -59,7 +100,11 @@ def train_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Model
     elif spec.steps is not None:
         walked = batches(drawn, training.batch_size)
         model.to(job.bench.torch_device)
-        model = train_steps(model, walked, loaded, spec.steps, seed, settings=_steps(training))
+        steps = spec.steps * attempt.times
+        watch = _watch(job, attempt, steps) if is_watched(job, attempt) else None
+        model = train_steps(
+            model, walked, loaded, steps, seed, settings=_steps(training), watch=watch
+        )
     else:
         model = _train_by_epochs(job, attempt, model, drawn, training)
     if loaded is None or loaded.recipe == PLAIN:
@@ -78,6 +123,11 @@ def _seed(job: Job, attempt: Attempt, *words: str) -> int:
     return seed_of(job.bench.study.seed, "transfer", str(attempt.seed), *words) % 2**31
 
 
+def _draw_name(attempt: Attempt) -> str:
+    """Name what a strategy draws by: a training twice as long starts from the same draw."""
+    return replace(attempt, is_long=False).name
+
+
 def _values(model: nn.Module, plan: Plan | None) -> Mapping[str, Tensor]:
     state = model.state_dict()
     return {} if plan is None else {site.key: state[site.key].clone() for site in plan.loaded}
@@ -92,13 +142,27 @@ def _steps(training: ModelSpec) -> StepSettings:
     )
 
 
+def _watch(job: Job, attempt: Attempt, steps: int) -> StepWatch:
+    """Score a training on the validation subjects at every tenth of its steps, and keep that."""
+    bench = job.bench
+
+    def look(step: int, model: nn.Module) -> None:
+        _, scores = score_subjects(model, bench.validation_batches(), bench.score)
+        mean = float(np.nanmean(subject_means(scores, bench.score.foreground)))
+        job.store.write([TransferStep(*attempt.training, step, mean)])
+
+    due = frozenset(max(1, round(steps * k / _LOOKS)) for k in range(1, _LOOKS + 1))
+    return StepWatch(due, look)
+
+
 def _train_by_epochs(
     job: Job, attempt: Attempt, model: nn.Module, drawn: PreparedSet, training: ModelSpec
 ) -> nn.Module:
     """Train with the validation fold choosing the best epoch, and keep every epoch."""
 
     def keep(row: EpochRow) -> None:
-        job.store.write([TransferEpoch(*attempt.training, *epoch_columns(row))])
+        if not attempt.is_long:
+            job.store.write([TransferEpoch(*attempt.training, *epoch_columns(row))])
 
     bench = job.bench
     folder = bench.folder / "training" / attempt.name
@@ -115,12 +179,13 @@ def _recommended(job: Job, attempt: Attempt, drawn: PreparedSet, training: Model
     """Let ``recommend`` choose among the study's sources, seeing the drawn subjects alone."""
     folder = job.bench.folder / "training" / attempt.name
     folder.mkdir(parents=True, exist_ok=True)
+    steps = _spec_of(job).steps
     with job.talk.progress(attempt.name) as progress:
         recommendation = recommend(
             job.bench.factory(TARGET),
             {name: opened(job, name) for name in job.bench.study.sources},
             batches(drawn, training.batch_size),
-            steps=_spec_of(job).steps,
+            steps=None if steps is None else steps * attempt.times,
             score=job.bench.score,
             seed=_seed(job, attempt, "train"),
             folder=folder,
