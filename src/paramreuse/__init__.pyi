@@ -12,8 +12,14 @@ from paramreuse.compare.batchnorm import compare_effective as compare_effective
 from paramreuse.compare.distance import Comparison as Comparison
 from paramreuse.compare.distance import compare_models as compare_models
 from paramreuse.errors import ParamReuseError as ParamReuseError
+from paramreuse.recommendation.audit import BlockAudit as BlockAudit
+from paramreuse.recommendation.audit import audit_rewind as audit_rewind
+from paramreuse.recommendation.audit import plan_by_rewind as plan_by_rewind
+from paramreuse.recommendation.audit import rewind_sweep as rewind_sweep
 from paramreuse.recommendation.recommending import recommend as recommend
 from paramreuse.recommendation.result import Recommendation as Recommendation
+from paramreuse.report.block_figures import plot_depth_curve as plot_depth_curve
+from paramreuse.report.block_figures import plot_rewind as plot_rewind
 from paramreuse.report.figures import plot_batchnorm as plot_batchnorm
 from paramreuse.report.figures import plot_distance as plot_distance
 from paramreuse.report.figures import plot_map as plot_map
@@ -48,6 +54,7 @@ from paramreuse.reuse.starts import head_plan as head_plan
 from paramreuse.reuse.starts import mixed as mixed
 from paramreuse.reuse.starts import norms_plan as norms_plan
 from paramreuse.reuse.starts import prefix_plan as prefix_plan
+from paramreuse.reuse.starts import rated_plan as rated_plan
 from paramreuse.reuse.starts import recalibrating as recalibrating
 from paramreuse.reuse.starts import slowed_plan as slowed_plan
 from paramreuse.reuse.starts import suffix_plan as suffix_plan
@@ -73,6 +80,9 @@ from paramreuse.sweep.scores import NegativeMSE as NegativeMSE
 from paramreuse.sweep.scores import Score as Score
 from paramreuse.sweep.sweeping import sweep_sites as sweep_sites
 from paramreuse.training.freeze_plan import FreezePlan as FreezePlan
+from paramreuse.training.gradients import auto_rgn_plan as auto_rgn_plan
+from paramreuse.training.gradients import relative_gradient_norms as relative_gradient_norms
 from paramreuse.training.steps import StepSettings as StepSettings
+from paramreuse.training.steps import StepWatch as StepWatch
 from paramreuse.training.steps import finish_training as finish_training
 from paramreuse.training.steps import train_steps as train_steps

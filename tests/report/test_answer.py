@@ -131,10 +131,10 @@ def test_of_starts_that_end_equal_the_one_that_is_fast_is_taken() -> None:
 
 
 def test_a_start_that_only_ends_like_scratch_is_taken_for_its_speed() -> None:
-    found = answer(timed("scratch", "", 0.700, 380), timed("full", "t1", 0.697, 40))
+    shown = answer(timed("scratch", "", 0.700, 380), timed("full", "t1", 0.697, 40))
 
-    assert found.headline == "Load everything from t1 and train all of it"
-    assert found.sentences[-1] == (
+    assert shown.headline == "Load everything from t1 and train all of it"
+    assert shown.sentences[-1] == (
         "It reaches what training from scratch ends at after 40 steps; training from scratch "
         "takes 380."
     )
@@ -150,28 +150,36 @@ def test_the_gain_at_the_end_decides_and_the_rest_is_called_speed() -> None:
         trial("prefix", "t1", (0.75, 0.85, 0.95)),
     ]
 
-    found = answer(*once, long_trials=twice)
+    shown = answer(*once, long_trials=twice)
 
     # At first everything leads by 0.1; at the end the front half, by 0.05 over scratch.
-    assert found.headline.startswith("Load the front half")
-    assert found.sentences[0] == (
+    assert shown.headline.startswith("Load the front half")
+    assert shown.sentences[0] == (
         "Trained on 4 labelled subjects, twice as long as the study says, it reached 0.850 Dice: "
         "+0.050 (95 %: +0.050 to +0.050) over training from scratch."
     )
     assert (
         "After the study's own number of steps the gain is +0.100, of which +0.050 is speed."
-        in (found.sentences)
+        in shown.sentences
     )
-    picture = picture_of(found)
+    picture = picture_of(shown)
     assert picture is not None
     assert "4 labelled subjects, twice as long as the study says;" in picture.caption
 
 
-def test_without_scratch_at_twice_the_length_the_study_s_own_length_decides() -> None:
-    found = answer(SCRATCH, FULL, long_trials=[trial("full", "t1", (0.9, 0.9, 0.9))])
+def test_the_command_trains_as_long_as_what_was_compared() -> None:
+    long = [trial("scratch", "", (0.7, 0.7, 0.7)), trial("full", "t1", (0.9, 0.9, 0.9))]
 
-    assert "it reached 0.800 Dice: +0.200" in found.sentences[0]
-    assert not found.is_long
+    assert "--steps 40 -o" in answer(SCRATCH, FULL, steps=40).command
+    assert "--steps 80 -o" in answer(SCRATCH, FULL, long_trials=long, steps=40).command
+    assert "--epochs 6 -o" in answer(SCRATCH, FULL, long_trials=long, epochs=3).command
+
+
+def test_without_scratch_at_twice_the_length_the_study_s_own_length_decides() -> None:
+    shown = answer(SCRATCH, FULL, long_trials=[trial("full", "t1", (0.9, 0.9, 0.9))])
+
+    assert "it reached 0.800 Dice: +0.200" in shown.sentences[0]
+    assert not shown.is_long
 
 
 def recommendation(**more: Any) -> dict[str, Any]:

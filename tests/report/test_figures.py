@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paramreuse.errors import ScoreError
+from paramreuse.recommendation.audit import BlockAudit
+from paramreuse.report.block_figures import plot_depth_curve, plot_rewind
 from paramreuse.report.figures import (
     class_styles,
     figure_sweep,
@@ -194,3 +196,35 @@ def test_figures_take_what_was_measured_and_axes_by_position() -> None:
     assert len(axes.lines[0].get_xdata()) == 19
     norms = pr.plot_batchnorm(pr.compare_batchnorms(target, source), Figure().subplots())
     assert len(norms.lines[0].get_xdata()) == 18
+
+
+def test_the_depth_curve_has_a_line_per_source_from_front_to_back() -> None:
+    rows = [
+        {"source": source, "share": share, "gain": gain, "gain_low": gain - 0.1, "gain_high": 0.4}
+        for source in ("ae", "t1")
+        for share, gain in ((0.5, 0.3), (0.0, 0.0), (1.0, 0.2))
+    ]
+
+    axes = plot_depth_curve(pd.DataFrame(rows))
+
+    lines = [line for line in axes.lines if line.get_label() in ("ae", "t1")]
+    assert [list(line.get_ydata()) for line in lines] == [[0.0, 0.3, 0.2]] * 2
+    assert list(lines[0].get_xdata()) == pytest.approx([0, 50, 100], abs=1)
+    # One bar per point, and scratch at 0.
+    assert len(axes.lines) == 2 * (1 + 3) + 1
+    with pytest.raises(ScoreError, match="no prefix of a source was trained"):
+        plot_depth_curve(pd.DataFrame())
+
+
+def test_the_rewind_figure_has_a_dot_per_block_and_replacement() -> None:
+    audits = [BlockAudit("front", 0.1, 0.5, (0.0, 0.2), (0.4, 0.6)), BlockAudit("head", 0.0, 0.0)]
+
+    axes = plot_rewind(audits)
+
+    drawn = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
+    assert drawn["back to the source"] == [0.1, 0.0]
+    assert drawn["drawn afresh"] == [0.5, 0.0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["front", "head"]
+    assert axes.get_ylim() == (1.5, -0.5)
+    with pytest.raises(ScoreError, match="it has no block"):
+        plot_rewind([])

@@ -45,31 +45,7 @@ COUNTS = Counts(
 def test_each_stage_is_a_count_times_what_was_measured() -> None:
     transfer = {"subjects": [2], "strategies": ["scratch", "full"], "epochs": 3}
     study = study_of(trained_content(transfer=transfer))
-<<<<<<< HEAD
-    model = TrainingCost(start=1.0, step=0.5, validation=0.25, save=0.125, first=4.0)
-    measured = Measured(
-        reading=7.0,
-        trainings={"target": model, "ae": model},
-        sweep=SweepCost(1.0, 0.5, 0.2, 0.01, keep=0.001, judge=0.1, log_bytes=10, score_bytes=100),
-        compare=2.0,
-        figure=1.5,
-        memory_gb={"compare": 0.5, "train": 2.0, "report": 0.75},
-    )
-    counts = Counts(
-        slices={"target": 32, "ae": 64},
-        validation={"target": 2, "ae": 2},
-        swaps={"ae": 5},
-        batches=3,
-        subjects=2,
-        classes=4,
-        slices_per_subject=8,
-        attempts={2: 2},
-        model_bytes=1_000_000,
-    )
-    costs = {stage.stage: stage for stage in stage_costs(study, counts, measured)}
-=======
-    found = {stage.stage: stage for stage in stage_costs(study, COUNTS, MEASURED)}
->>>>>>> 01bdd74 (Keep what is gained at the end apart from what is speed)
+    costs = {stage.stage: stage for stage in stage_costs(study, COUNTS, MEASURED)}
 
     assert list(costs) == STAGES
     assert costs["data"].seconds == 7.0

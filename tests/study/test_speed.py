@@ -27,9 +27,9 @@ CURVE = [(10, 0.2), (20, 0.5), (30, 0.4), (40, 0.6)]
 def test_steps_to_a_level_are_those_of_the_first_score_that_reaches_it(
     level: float, steps: float
 ) -> None:
-    found = steps_to_level(CURVE, level)
+    taken = steps_to_level(CURVE, level)
 
-    assert found == steps or (isnan(found) and isnan(steps))
+    assert taken == steps or (isnan(taken) and isnan(steps))
 
 
 def row(strategy: str, seed: int, mean: float) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def test_the_level_is_what_scratch_ends_at_in_the_same_repetition() -> None:
 
     # Scratch: 0.5 only once its recipe is done, at its end; no curve of seed 1. Full: 0.5 after 20
     # steps, 0.9 never. Head: its own 0.55, not its curve, is what it ends with.
-    found = [r["steps_to_scratch"] for r in rows]
-    assert [found[0], found[2], found[4]] == [20, 20, 20]
-    assert isnan(found[1])
-    assert isnan(found[3])
+    steps = [r["steps_to_scratch"] for r in rows]
+    assert [steps[0], steps[2], steps[4]] == [20, 20, 20]
+    assert isnan(steps[1])
+    assert isnan(steps[3])
 
 
 def test_without_scratch_or_curves_there_are_no_steps() -> None:

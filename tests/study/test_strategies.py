@@ -43,6 +43,8 @@ def loaded_kernels(strategy: Strategy) -> tuple[nn.Module, list[str]]:
     [
         # Three kernels in three blocks: half is as near to one as to two, and two are taken.
         (Strategy.PREFIX, ["0.weight", "3.weight"]),
+        (Strategy.PREFIX_QUARTER, ["0.weight"]),
+        (Strategy.PREFIX_THREE_QUARTERS, ["0.weight", "3.weight"]),
         (Strategy.SUFFIX, ["6.weight"]),
         (Strategy.BODY, ["0.weight", "3.weight"]),
         (Strategy.HEAD, ["0.weight", "3.weight", "6.weight"]),
@@ -71,7 +73,7 @@ def test_what_needs_steps_is_what_training_by_epochs_cannot_do() -> None:
     sites = loaded_kernels(Strategy.FULL)[0]
     source = seeded(1).state_dict()
     for strategy, plan_of in PLANS.items():
-        if strategy.follows_plan:
+        if strategy.follows_plan or strategy.measures:
             continue
         from paramreuse.sites.matching import match_sites
 
@@ -88,6 +90,8 @@ def test_what_needs_steps_is_what_training_by_epochs_cannot_do() -> None:
         ({"strategies": ["lpft"], "steps": 5, "train": "a:b"}, "'lpft' is trained by steps"),
         ({"strategies": ["full"], "steps": 5, "epochs": 2}, "steps: they stand instead of epochs"),
         ({"strategies": ["recommended"], "subjects": [1, 4]}, "'recommended' holds out subjects"),
+        ({"strategies": ["rewind"], "steps": 5, "subjects": [1]}, "'rewind' holds out subjects"),
+        ({"strategies": ["auto-rgn"]}, "'auto-rgn' is trained by steps"),
     ],
 )
 def test_strategies_that_cannot_be_are_refused(transfer: dict[str, Any], message: str) -> None:

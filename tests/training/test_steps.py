@@ -143,8 +143,10 @@ def test_looking_at_a_training_changes_none_of_its_bits() -> None:
     assert [(step, training) for step, training, _ in seen] == [(n, False) for n in (1, 3, 6)]
     assert seen[-1][2] == float(first.state_dict()["3.bias"][0])
     assert len({bias for _, _, bias in seen}) == 3
-    held = second.state_dict()
-    assert all(torch.equal(value, held[key]) for key, value in first.state_dict().items())
+    unwatched_state = second.state_dict()
+    assert all(
+        torch.equal(value, unwatched_state[key]) for key, value in first.state_dict().items()
+    )
 
 
 def test_training_learns_a_threshold() -> None:

@@ -283,6 +283,7 @@ def train(
         int | None, Option(min=1, help="Training subjects; all if not given.")
     ] = None,
     epochs: Annotated[int | None, Option(min=1, help="Epochs; the target's if not given.")] = None,
+    steps: Annotated[int | None, Option(min=1, help="Optimiser steps, instead of epochs.")] = None,
     seed: Annotated[int, Option(min=0, help="Seed of fresh weights, subjects and batches.")] = 0,
     device: Device = "auto",
     logger: Logger = None,
@@ -295,7 +296,7 @@ def train(
     from paramreuse.cli.console import Terminal, result
     from paramreuse.study.train_by_plan import TrainingOrder, train_by_plan
 
-    order = TrainingOrder(plan_file, source, mode, subjects, epochs, seed, strategy)
+    order = TrainingOrder(plan_file, source, mode, subjects, epochs, seed, strategy, steps)
     talk = Terminal(quiet=quiet)
     trained = train_by_plan(run_folder, order, out, device=device, talk=talk, logger=logger)
     talk.remark(trained)

@@ -42,6 +42,8 @@ class Facts:
         folder: Run folder, quoted for a shell; empty where there is none.
         time_to_answer: How long ``paramreuse recommend`` would take, in words; empty if unknown.
         cautions: What makes every number here doubtful, one sentence each.
+        steps: Optimiser steps of a training of the transfer; None where it is told in epochs.
+        epochs: Its epochs; None where they are the target's.
     """
 
     trials: Sequence[Trial] = ()
@@ -52,6 +54,14 @@ class Facts:
     folder: str = ""
     time_to_answer: str = ""
     cautions: Sequence[str] = ()
+    steps: int | None = None
+    epochs: int | None = None
+
+    def length(self, times: int) -> str:
+        """Return how long a training of the transfer is, as an option of ``paramreuse train``."""
+        if self.steps is not None:
+            return f"--steps {self.steps * times}"
+        return "" if self.epochs is None else f"--epochs {self.epochs * times}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +198,9 @@ def _measured(facts: Facts, compared: _Compared) -> Answer:
         kind="measured",
         headline=headline,
         sentences=tuple(sentences),
-        command=training_command(facts.folder, chosen, compared.number),
+        command=training_command(
+            facts.folder, chosen, compared.number, facts.length(2 if compared.is_long else 1)
+        ),
         cautions=tuple(facts.cautions),
         starts=tuple(starts),
         chosen=chosen,

@@ -110,6 +110,10 @@ class ReportData:
         transfer: One row per training: ``strategy num_subjects seed mean``, a column per class,
             and optionally ``source``, ``mean_twice`` and columns ``epochs_to_...`` and
             ``steps_to_...``, as for ``summarise_transfer``.
+        depth: The depth curve, one row per source and cut: ``source num_subjects share gain
+            gain_low gain_high``.
+        rewind: One row per source and block of a rewind sweep: ``source num_subjects``, and those
+            of ``BlockAudit.to_dict``.
         ranking: Rows of the ranking of sources, best first.
         claims: One row per claim that was checked.
         curves: Learning curves: ``model epoch train_loss validation_score``.
@@ -128,6 +132,8 @@ class ReportData:
     sites: Sequence[Site] = ()
     edges: Sequence[tuple[str, str]] | None = None
     transfer: Sequence[Row] = ()
+    depth: Sequence[Row] = ()
+    rewind: Sequence[Row] = ()
     ranking: Sequence[Row] = ()
     claims: Sequence[Row] = ()
     curves: Sequence[Row] = ()

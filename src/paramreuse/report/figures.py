@@ -13,6 +13,7 @@ from paramreuse.compare.batchnorm import BatchNormComparison
 from paramreuse.compare.distance import Comparison
 from paramreuse.errors import ScoreError
 from paramreuse.plain_text import plain_text
+from paramreuse.report.canvas import new_axes, new_figure
 from paramreuse.report.colours import (
     CLASS_COLOURS,
     GREY,
@@ -20,7 +21,6 @@ from paramreuse.report.colours import (
     VERDICT_GLYPHS,
 )
 from paramreuse.report.curves import sweep_curve
-from paramreuse.report.requirements import require_report_extra
 from paramreuse.report.transfer_table import summarise_transfer
 from paramreuse.reuse.verdict import Verdict
 from paramreuse.sites.layers import Kind
@@ -67,7 +67,7 @@ def plot_sweep(
             f"cannot draw kind {kind!r}: no single swap of it was swept. Swept kinds: "
             f"{sorted({swap.kind for swap in sweep.swaps if swap.is_single})}"
         )
-    axes = ax if ax is not None else _new_axes()
+    axes = ax if ax is not None else new_axes()
     styles = class_styles(sweep.classes, sweep.foreground)
     for name, of_class in curve.groupby("class", sort=False):
         colour, dashes, width = styles[str(name)]
@@ -103,7 +103,7 @@ def figure_sweep(sweep: Sweep, *, replacement: str = SOURCE) -> "Figure":
     kinds = [kind.value for kind in Kind if kind in present]
     if not kinds:
         raise ScoreError("cannot draw the sweep: it swapped no site by itself")
-    figure = _new_figure((4.2 * min(3, len(kinds)), 3.2 * -(-len(kinds) // 3)))
+    figure = new_figure((4.2 * min(3, len(kinds)), 3.2 * -(-len(kinds) // 3)))
     grid = figure.subplots(-(-len(kinds) // 3), min(3, len(kinds)), sharey=True, squeeze=False)
     for axes, kind in zip(grid.flat, kinds, strict=False):
         plot_sweep(sweep, kind=kind, ax=axes, replacement=replacement)
@@ -138,7 +138,7 @@ def plot_distance(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    axes = ax if ax is not None else _new_axes()
+    axes = ax if ax is not None else new_axes()
     table = frame.frame() if isinstance(frame, Comparison) else frame
     of_kind = table[table["kind"] == kind]
     names = of_kind["source"] if "source" in of_kind else np.full(len(of_kind), "")
@@ -170,7 +170,7 @@ def plot_batchnorm(frame: "BatchNormComparison | Table", ax: "Axes | None" = Non
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    axes = ax if ax is not None else _new_axes()
+    axes = ax if ax is not None else new_axes()
     table = frame.frame() if isinstance(frame, BatchNormComparison) else frame
     labels = {
         "mrm": "MRM, shift",
@@ -208,7 +208,7 @@ def plot_map(verdict: "Verdict | Table", ax: "Axes | None" = None) -> "Axes":
     columns = map_columns(frame["family"].tolist(), frame["path"].tolist())
     places = [columns[path] for path in frame["path"]]
     num_columns = max(places) + 1
-    axes = ax if ax is not None else _new_axes((max(3.5, 0.32 * num_columns + 1), 2.9))
+    axes = ax if ax is not None else new_axes((max(3.5, 0.32 * num_columns + 1), 2.9))
     for place, kind, word in zip(places, frame["kind"], frame["verdict"], strict=True):
         _draw_cell(axes, place, kinds.index(kind), str(word))
     heads = frame.assign(place=places).drop_duplicates("place")
@@ -274,7 +274,7 @@ def plot_transfer(frame: Table, ax: "Axes | None" = None) -> "Axes":
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    axes = ax if ax is not None else _new_axes()
+    axes = ax if ax is not None else new_axes()
     rows = frame.to_dict("records")
     starts = list(dict.fromkeys(_start_of(row) for row in rows))
     sizes = sorted({int(row["num_subjects"]) for row in rows})
@@ -321,19 +321,6 @@ def class_styles(
 def _style(index: int) -> dict[str, Any]:
     dashes = _DASHES[index // len(CLASS_COLOURS) % len(_DASHES)]
     return {"color": CLASS_COLOURS[index % len(CLASS_COLOURS)], "linestyle": dashes}
-
-
-def _new_figure(size: tuple[float, float]) -> "Figure":
-    require_report_extra()
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=size, layout="constrained")
-
-
-def _new_axes(size: tuple[float, float] = (6.4, 3.6)) -> "Axes":
-    axes = _new_figure(size).subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
 
 
 def _whole_ticks(axes: "Axes") -> None:

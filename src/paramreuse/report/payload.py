@@ -67,6 +67,8 @@ def page_payload(data: ReportData, answer: Answer | None = None) -> dict[str, ob
         "transfer": table(data.transfer),
         "transferSummary": plain(_best_first(_summed(data, classes))),
         "transferClasses": transfer_classes(data.transfer, classes),
+        "depth": plain([dict(row) for row in data.depth]),
+        "rewind": plain([dict(row) for row in data.rewind]),
         "ranking": table(data.ranking),
         "claims": table(data.claims),
         "curves": table(data.curves),

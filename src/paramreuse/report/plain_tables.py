@@ -45,6 +45,8 @@ def plain_tables(data: ReportData) -> list[PlainTable]:
 
 def _contents(data: ReportData) -> Iterator[tuple[str, Sequence[Row]]]:
     yield "What reuse gains", summarise_transfer(data.transfer)
+    yield "How much to load", data.depth
+    yield "What putting blocks back costs", data.rewind
     yield "Which source", data.ranking
     for source in data.sources:
         if source.sweep is not None:

@@ -29,9 +29,17 @@ _WORDS: Mapping[str, tuple[str, str]] = {
         "Load everything but the output layer from {source} and train all of it",
         "all but the head",
     ),
+    "prefix-quarter": (
+        "Load the front quarter of the layers from {source} and train everything",
+        "front quarter",
+    ),
     "prefix": (
         "Load the front half of the layers from {source} and train everything",
         "front half",
+    ),
+    "prefix-three-quarters": (
+        "Load the front three quarters of the layers from {source} and train everything",
+        "front three quarters",
     ),
     "suffix": ("Load the rear half of the layers from {source} and train everything", "rear half"),
     "norms": (
@@ -53,6 +61,14 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "lpft": (
         "Load everything from {source}, train the output layer first, then all of it",
         "everything, head first",
+    ),
+    "auto-rgn": (
+        "Load everything from {source} and train each block at its relative gradient norm",
+        "everything, rates by gradient",
+    ),
+    "rewind": (
+        "Load from {source} the blocks that its rewind sweep names, and train as it says",
+        "by the rewind sweep",
     ),
     "recommended": ("Follow paramreuse recommend", "recommended"),
     "as-is": ("Use {source} as it is, without training", "as it is, untrained"),
@@ -78,13 +94,16 @@ def label(start: Start) -> str:
     return _WORDS[name][1] if name in _WORDS else name
 
 
-def training_command(folder: str, start: Start, num_subjects: int | None = None) -> str:
+def training_command(
+    folder: str, start: Start, num_subjects: int | None = None, length: str = ""
+) -> str:
     """Return the command that trains from a start; empty where none does.
 
     Args:
         folder: Run folder, quoted for a shell.
         start: The start.
         num_subjects: Labelled subjects to train on; all of them if None.
+        length: How long, as an option, e.g. ``"--steps 400"``; empty for the target's epochs.
     """
     name = _strategy(start)
     if not folder or name not in _WORDS or name in ("recommended", "as-is", "ensemble"):
@@ -94,6 +113,8 @@ def training_command(folder: str, start: Start, num_subjects: int | None = None)
         words.append(f"--source {shlex.quote(start.source)}")
     if num_subjects is not None:
         words.append(f"--subjects {num_subjects}")
+    if length:
+        words.append(length)
     return " ".join([*words, "-o model.safetensors"])
 
 

@@ -100,6 +100,22 @@ def slowed_plan(blocks: Sequence[Block], *, front: bool, source: str = "") -> Pl
     return Plan(entries, source, recipe=_RECALIBRATED)
 
 
+def rated_plan(blocks: Sequence[Block], rates: Sequence[float], *, source: str = "") -> Plan:
+    """Load everything and train each block at a rate of its own.
+
+    Args:
+        blocks: All blocks, front to back.
+        rates: Factor on the learning rate of each.
+        source: Name of the source, for the record.
+    """
+    entries = tuple(
+        PlanEntry(site, Action.TRAIN, f"rate {rate:.2g}", rate)
+        for block, rate in zip(blocks, rates, strict=True)
+        for site in block.sites
+    )
+    return Plan(entries, source, recipe=_RECALIBRATED)
+
+
 def norms_plan(sites: Sequence[Site], *, source: str = "") -> Plan:
     """Load everything, train normalisations and the output layer only (AC-Norm, 2307.15282)."""
     entries = tuple(

@@ -11,7 +11,7 @@ from paramreuse.errors import StudyError
 from paramreuse.report.answer import Answer, Facts, answer_of
 from paramreuse.report.starts import Trial
 from paramreuse.study.cautions import one_seed, speed_in_gain, unconverged, untrained_sources
-from paramreuse.study.config import TARGET
+from paramreuse.study.config import TARGET, Study
 from paramreuse.study.findings import Findings
 from paramreuse.study.records import (
     LongTransferScore,
@@ -47,6 +47,7 @@ def answer_in(folder: Path, findings: Findings) -> Answer:
     recommendation = read_recommendation(folder)
     # Where there is a recommendation, no training of the transfer is part of the answer.
     trials, long_trials = ([], []) if recommendation is not None else trials_in(findings)
+    spec = findings.study.transfer
     facts = Facts(
         trials=trials,
         long_trials=long_trials,
@@ -55,11 +56,21 @@ def answer_in(folder: Path, findings: Findings) -> Answer:
         folder=shlex.quote(str(folder)),
         time_to_answer=_time_to_answer(findings),
         cautions=list(_cautions(findings, trials, long_trials)),
+        steps=spec.steps if spec else None,
+        epochs=_epochs(findings.study) if spec else None,
     )
     try:
         return answer_of(facts)
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder) from error
+
+
+def _epochs(study: Study) -> int | None:
+    """Return the epochs of the transfer where a command has to name them."""
+    spec = study.transfer
+    if spec is None or (spec.epochs is None and not spec.check_convergence):
+        return None
+    return spec.epochs or study.models[TARGET].epochs
 
 
 def trials_in(findings: Findings) -> tuple[list[Trial], list[Trial]]:

@@ -47,8 +47,8 @@ def speed_in_gain(
     """
     number = max((trial.num_subjects for trial in trials), default=0)
     once, twice = (
-        {t.seed: t.mean for t in held if t.strategy == SCRATCH and t.num_subjects == number}
-        for held in (trials, long_trials)
+        {t.seed: t.mean for t in trained if t.strategy == SCRATCH and t.num_subjects == number}
+        for trained in (trials, long_trials)
     )
     pairs = [(once[seed], twice[seed]) for seed in once if seed in twice]
     pairs = [pair for pair in pairs if not any(isnan(score) for score in pair)]

@@ -18,7 +18,7 @@ from paramreuse.report.page import write_report
 from paramreuse.reuse.verdict import Verdict, share_curve
 from paramreuse.sites.lending import lend, tensors_of
 from paramreuse.sites.matching import Site, sites_of, source_key
-from paramreuse.study.answering import answer_in
+from paramreuse.study.answering import answer_in, trials_in
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.examples import example_images
 from paramreuse.study.findings import Findings, findings_of
@@ -37,6 +37,8 @@ from paramreuse.study.stages import costliest_words
 from paramreuse.study.store import Store
 from paramreuse.study.transfer.attempts import attempts_of
 from paramreuse.study.transfer.curves import start_curves
+from paramreuse.study.transfer.depth import depth_rows
+from paramreuse.study.transfer.rewound import rewind_rows, stored_audits
 from paramreuse.study.transfer.table import transfer_rows
 from paramreuse.sweep.outcomes import Sweep
 
@@ -105,6 +107,8 @@ def report_data(job: Job) -> ReportData:
         sites=sites,
         edges=edges,
         transfer=_transfer(findings),
+        depth=depth_rows(job, *trials_in(findings)),
+        rewind=rewind_rows(store, attempts_of(study, store)),
         ranking=_ranking(findings, answer.sources),
         curves=[
             {k: row[k] for k in ("model", "epoch", "train_loss", "validation_score")}
@@ -278,6 +282,8 @@ def _tables(findings: Findings, data: ReportData) -> dict[str, "pd.DataFrame"]:
         "batchnorm": _rows(findings.store, StoredShift),
         "learning": _rows(findings.store, TrainedEpoch),
         "transfer": data.transfer,
+        "depth": data.depth,
+        "rewind": data.rewind,
         "transfer-learning": [
             # This table's own name of the column, which scripts read.
             {"subjects" if name == "num_subjects" else name: value for name, value in row.items()}
@@ -295,7 +301,7 @@ def _rows(store: Store, kind: type[Record]) -> list[dict[str, Any]]:
 def _figures(findings: Findings, data: ReportData) -> dict[str, "Figure"]:
     import pandas as pd
 
-    from paramreuse.report import figures
+    from paramreuse.report import block_figures, figures
 
     drawn: dict[str, Figure] = {}
     compared = [
@@ -311,6 +317,11 @@ def _figures(findings: Findings, data: ReportData) -> dict[str, "Figure"]:
         drawn["distances"] = _of(figures.plot_distance, pd.DataFrame(compared))
     if data.transfer:
         drawn["transfer"] = _of(figures.plot_transfer, pd.DataFrame(data.transfer))
+    if data.depth:
+        drawn["depth"] = _of(block_figures.plot_depth_curve, pd.DataFrame(data.depth))
+    audits = stored_audits(findings.store, attempts_of(findings.study, findings.store))
+    for (name, number), audited in audits.items():
+        drawn[f"rewind-{name}-{number}"] = _of(block_figures.plot_rewind, audited)
     return drawn
 
 

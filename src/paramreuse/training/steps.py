@@ -122,11 +122,11 @@ def train_steps(  # noqa: PLR0913 - the first five are what a training of one's 
     """
     if steps < 1:
         raise ParamReuseError(f"cannot train for {steps} steps: expected at least 1")
-    images, labels = _stacked(labelled)
+    images, labels = stack_batches(labelled)
     head_steps = 0 if plan is None else round(plan.recipe.head_first * steps)
     record = record_tensors(model, frozen_keys(model))
     with untouched_random_state(), torch.enable_grad():
-        stream = _draw_batches(images, labels, seed, settings)
+        stream = draw_batches(images, labels, seed, settings)
         torch.manual_seed(seed)
         if plan is not None and head_steps:
             with _body_frozen(model, plan):
@@ -184,7 +184,15 @@ def _with_statistics(model: nn.Module, recalibrated_twin: nn.Module) -> nn.Modul
     return recalibrated_twin
 
 
-def _stacked(labelled: Batches) -> tuple[Tensor, Tensor]:
+def stack_batches(labelled: Batches) -> tuple[Tensor, Tensor]:
+    """Take batches into memory: inputs and labels of all samples.
+
+    Args:
+        labelled: Re-iterable of ``(inputs, labels, subjects)``.
+
+    Raises:
+        ScoreError: The batches cannot be used, or samples differ in size.
+    """
     batches = list(walk_batches(labelled))
     if len({(b.inputs.shape[1:], b.labels.shape[1:]) for b in batches}) != 1:
         raise ScoreError(
@@ -194,10 +202,17 @@ def _stacked(labelled: Batches) -> tuple[Tensor, Tensor]:
     return torch.cat([b.inputs for b in batches]), torch.cat([b.labels for b in batches])
 
 
-def _draw_batches(
+def draw_batches(
     images: Tensor, labels: Tensor, seed: int, settings: StepSettings
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches for ever; every image is seen once before any is seen again."""
+    """Yield batches for ever; every image is seen once before any is seen again.
+
+    Args:
+        images: Shape ``(N, C, H, W)``, or whatever the network takes.
+        labels: Shape ``(N, ...)``, integer classes.
+        seed: Of order and augmentation.
+        settings: Size of a batch, at least two images, and whether it is augmented.
+    """
     rng = np.random.default_rng(seed)
     size = max(2, min(settings.batch_size, len(images)))
     flat = images.ndim == 4 and labels.ndim == 3

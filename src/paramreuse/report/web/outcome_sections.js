@@ -34,7 +34,40 @@ function buildTransfer() {
     };
   }, { legend: true });
   section('transfer', 'What reuse gains', 'Transfer', 'Each start trained and scored on validation subjects; bars are 95 % intervals over seeds.',
-    h('div', { class: 'box' }, figure), h('div', { class: 'box' }, table), ...(DATA.transferCurves.rows.length ? curvePanels(DATA.transferCurves) : []), lazyTable('Every training', () => plainTable('Every training', DATA.transfer)));
+    h('div', { class: 'box' }, figure), h('div', { class: 'box' }, table), buildDepth(), buildRewind(), ...(DATA.transferCurves.rows.length ? curvePanels(DATA.transferCurves) : []), lazyTable('Every training', () => plainTable('Every training', DATA.transfer)));
+}
+
+/* Gain over scratch against how much of the network is loaded. */
+function buildDepth() {
+  if (!DATA.depth.length) return null;
+  const many = new Set(DATA.depth.map((row) => row.num_subjects)).size > 1;
+  const label = (row) => (many ? `${row.source}, ${row.num_subjects} subjects` : row.source);
+  const names = [...new Set(DATA.depth.map(label))];
+  return h('div', { class: 'box', id: 'depth' }, chart('How much to load', () => {
+    const series = names.map((name, k) => ({
+      name, colour: DATA.colours[k % DATA.colours.length], dash: dash(k),
+      points: DATA.depth.filter((row) => label(row) === name).sort((a, b) => a.share - b.share)
+        .map((row) => [100 * row.share, num(row.gain), num(row.gain_low), num(row.gain_high)]),
+    }));
+    const [low, high] = extent(yValues(series));
+    const room = (high - low) * 0.05 || 0.01;
+    return {
+      x: { label: 'kernel layers loaded, front to back (%)', min: 0, max: 100 },
+      y: { label: `gain in ${DATA.score || 'score'} over scratch`, min: low - room, max: high + room, format: fmtScore },
+      series, lines: [{ at: 0, text: 'scratch' }], height: 240,
+    };
+  }, { legend: true }), h('p', { class: 'note' }, 'Everything up to the cut is loaded and trained along; bars are 95 % intervals.'));
+}
+
+/* What putting each block of a fine-tuned network back costs. */
+function buildRewind() {
+  if (!DATA.rewind.length) return null;
+  const number = (name, key) => ({ label: name, number: true, value: (row) => num(row[key]), show: (row) => `${fmtScore(num(row[key]))} (${interval(num(row[`${key}_low`]), num(row[`${key}_high`]))})` });
+  return h('div', { class: 'box', id: 'rewind' }, sortable('What putting blocks back costs', [
+    { label: 'source', value: (row) => row.source }, { label: 'subjects', number: true, value: (row) => num(row.num_subjects), show: (row) => text(row.num_subjects) },
+    { label: 'block', value: (row) => row.block }, number('back to the source', 'rewind'), number('drawn afresh', 'reinit'),
+    { label: 'reads as', value: (row) => row.reading },
+  ], () => DATA.rewind), h('p', { class: 'note' }, 'Fine-tuned from everything, each block put back in turn and scored on labelled subjects that were held out.'));
 }
 
 function verdictCell(name, index) {

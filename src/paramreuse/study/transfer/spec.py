@@ -24,11 +24,13 @@ class TransferSpec(BaseModel):
             ``random-plan`` (as many sites, drawn at random, trained along); ``statistics`` (only
             mean and variance of each source tensor); ``head`` (everything, the output layer alone
             trained); ``body`` (everything but the output layer); ``prefix`` and ``suffix`` (the
-            front or the rear half of the layers); ``norms`` (everything, normalisations and output
-            layer alone trained); ``recalibrated`` and ``mixed`` (everything, its statistics
-            recomputed at the end, and a quarter of the way back to the source); ``gentle`` (a low
-            rate and a pull towards the source) and ``lpft`` (the output layer first), which need
-            steps; ``recommended`` (whatever ``pr.recommend`` chooses of all sources).
+            front or the rear half of the layers), ``prefix-quarter`` and
+            ``prefix-three-quarters``; ``norms`` (everything, normalisations and output layer alone
+            trained); ``recalibrated`` and ``mixed`` (everything, its statistics recomputed at the
+            end, and a quarter of the way back to the source); ``gentle`` (a low rate and a pull
+            towards the source), ``lpft`` (the output layer first), ``auto-rgn`` (each block at its
+            relative gradient norm) and ``rewind`` (by what putting each block back costs), which
+            need steps; ``recommended`` (whatever ``pr.recommend`` chooses of all sources).
         seeds: Repetitions, each with its own fresh weights and its own choice of subjects.
         epochs: Passes over the training set; the target's if not given.
         steps: Optimiser steps with a complete schedule, instead of epochs: no validation subject
@@ -80,9 +82,10 @@ class TransferSpec(BaseModel):
             )
         if self.steps is not None and self.epochs is not None:
             raise ValueError("steps: they stand instead of epochs. Leave one of them out")
-        if Strategy.RECOMMENDED in self.strategies and min(self.subjects) < 2:
+        holding_out = [s for s in (Strategy.RECOMMENDED, Strategy.REWIND) if s in self.strategies]
+        if holding_out and min(self.subjects) < 2:
             raise ValueError(
-                "strategies: 'recommended' holds out subjects in turn, and needs two or more. "
-                "Leave 1 out of subjects"
+                f"strategies: {holding_out[0].value!r} holds out subjects in turn, and needs two "
+                "or more. Leave 1 out of subjects"
             )
         return self

@@ -24,6 +24,7 @@ from paramreuse.study.transfer.attempts import (
     tell_choice,
 )
 from paramreuse.study.transfer.plans import SourcePlan, source_plans, tell_plans
+from paramreuse.study.transfer.rewound import rewind_fact
 from paramreuse.study.transfer.speed import length_fact
 from paramreuse.study.transfer.table import TrainingDice, trainings_of, wanted_scores
 from paramreuse.study.transfer.training import is_watched, note_epoch_length, train_attempt
@@ -95,7 +96,8 @@ def _forget(job: Job, attempt: Attempt) -> None:
     on_the_way = () if attempt.is_long else (TransferEpoch, TransferStep)
     for kind in (attempt.scores, *on_the_way):
         job.store.remove(kind, **attempt.columns)
-    for name in (_recipe_name(attempt), f"kept/{attempt.name}", length_fact(attempt.name)):
+    facts = (_recipe_name(attempt), f"kept/{attempt.name}", length_fact(attempt.name))
+    for name in facts if attempt.is_long else (*facts, rewind_fact(attempt)):
         job.store.remove_fact(name)
 
 

@@ -31,8 +31,8 @@ from paramreuse.sites.matching import Site, match_sites
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.transfer.strategy import Strategy
 
-_HALF = 1 / 2
-"""Share of the kernel layers that ``prefix`` and ``suffix`` load."""
+_QUARTER, _HALF, _THREE_QUARTERS = 1 / 4, 1 / 2, 3 / 4
+"""Shares of the kernel layers that prefixes and suffix load."""
 
 _MIX = 0.75
 """Place of ``mixed`` between source and trained; halfway back lost (docs/results/gain.md)."""
@@ -44,7 +44,7 @@ class Lender:
 
     Attributes:
         tensors: Tensors of the source.
-        plan: Plan for the source; None where the strategy follows none.
+        plan: Plan for the source, of its verdict or measured; None where the strategy has its own.
         seed: Seed of what the strategy draws.
     """
 
@@ -140,12 +140,18 @@ PLANS: Mapping[Strategy, Callable[[Sequence[Site], Lender], Plan]] = {
     Strategy.RANDOM_PLAN: _random_plan,
     Strategy.HEAD: lambda sites, lender: head_plan(sites),
     Strategy.BODY: lambda sites, lender: body_plan(sites),
+    Strategy.PREFIX_QUARTER: lambda sites, lender: prefix_plan(blocks_of(sites), _QUARTER),
     Strategy.PREFIX: lambda sites, lender: prefix_plan(blocks_of(sites), _HALF),
+    Strategy.PREFIX_THREE_QUARTERS: lambda sites, lender: prefix_plan(
+        blocks_of(sites), _THREE_QUARTERS
+    ),
     Strategy.SUFFIX: lambda sites, lender: suffix_plan(blocks_of(sites), _HALF),
     Strategy.NORMS: lambda sites, lender: norms_plan(sites),
     Strategy.RECALIBRATED: lambda sites, lender: recalibrating(full_plan(sites)),
     Strategy.MIXED: lambda sites, lender: mixed(full_plan(sites), _MIX),
     Strategy.GENTLE: lambda sites, lender: gentle_plan(sites),
     Strategy.LPFT: lambda sites, lender: head_first_plan(sites),
+    Strategy.AUTO_RGN: _own_plan,
+    Strategy.REWIND: _own_plan,
 }
 """What each strategy that loads tensors as they are loads, of the sites that fit."""

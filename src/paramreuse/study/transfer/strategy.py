@@ -13,12 +13,14 @@ class Strategy(StrEnum):
         follows_plan: Whether what is loaded comes from a plan, or is a random choice as large.
         freezes: Whether what is loaded stays as it is.
         needs_steps: Whether it asks of the training what only training by steps can do.
+        measures: Whether what it does is measured on the training subjects first.
     """
 
     needs_source: bool
     follows_plan: bool
     freezes: bool
     needs_steps: bool
+    measures: bool
 
     SCRATCH = "scratch", False
     """Nothing is loaded."""
@@ -36,8 +38,12 @@ class Strategy(StrEnum):
     """Everything is loaded, and the output layer alone trained."""
     BODY = "body"
     """Everything is loaded but the output layer."""
+    PREFIX_QUARTER = "prefix-quarter"
+    """The front quarter of the layers is loaded."""
     PREFIX = "prefix"
     """The front half of the layers is loaded."""
+    PREFIX_THREE_QUARTERS = "prefix-three-quarters"
+    """The front three quarters of the layers are loaded."""
     SUFFIX = "suffix"
     """The rear half of the layers is loaded."""
     NORMS = "norms"
@@ -50,6 +56,11 @@ class Strategy(StrEnum):
     """Everything is loaded, trained at a low rate and pulled back to the source (L2-SP)."""
     LPFT = "lpft", True, False, False, True
     """Everything is loaded; the output layer is trained first, then all of it."""
+    AUTO_RGN = "auto-rgn", True, False, False, True, True
+    """Everything is loaded; each block is trained at its relative gradient norm (Auto-RGN)."""
+    REWIND = "rewind", True, False, False, True, True
+    """Everything is loaded but the blocks in which the source is no use; what needs no training is
+    frozen or slowed, by a rewind sweep with training subjects held out in turn."""
     RECOMMENDED = "recommended", False
     """Whatever ``recommend`` chooses of all sources, seeing the training subjects alone."""
 
@@ -60,6 +71,7 @@ class Strategy(StrEnum):
         follows_plan: bool = False,
         freezes: bool = False,
         needs_steps: bool = False,
+        measures: bool = False,
     ) -> "Strategy":
         """Make a member: the word in a study file, then what it takes."""
         member = str.__new__(cls, word)
@@ -68,4 +80,5 @@ class Strategy(StrEnum):
         member.follows_plan = follows_plan
         member.freezes = freezes
         member.needs_steps = needs_steps
+        member.measures = measures
         return member

@@ -1,6 +1,6 @@
 """One training of the transfer: a fresh target, started and trained as its strategy says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from paramreuse.data.preparation import PreparedSet, batches
 from paramreuse.data.selection import draw_subjects
 from paramreuse.recommendation.recommending import recommend
+from paramreuse.reuse.blocks import Block
 from paramreuse.reuse.plan import Plan
 from paramreuse.reuse.recipe import PLAIN
 from paramreuse.sites.swaps import seed_of
@@ -16,7 +17,9 @@ from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.job import Job, epoch_columns, followed, opened
 from paramreuse.study.records import TransferEpoch, TransferStep
 from paramreuse.study.transfer.attempts import Attempt
+from paramreuse.study.transfer.measuring import Measuring, measured_plan
 from paramreuse.study.transfer.own_training import own_training, train_by_own
+from paramreuse.study.transfer.rewound import rewind_fact
 from paramreuse.study.transfer.spec import TransferSpec
 from paramreuse.study.transfer.speed import length_fact
 from paramreuse.study.transfer.starts import Lender, followed_plan, start_model
@@ -70,7 +73,7 @@ def train_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Model
     Args:
         job: The study's.
         attempt: Strategy, source, number of subjects and repetition.
-        plan: Plan for the source, where the strategy follows one.
+        plan: Plan for the source, where the strategy follows that of the verdict.
         training: How a model is trained where the strategy does not say otherwise.
 
     Returns:
@@ -85,6 +88,8 @@ def train_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Model
     if attempt.strategy is Strategy.RECOMMENDED:
         return _recommended(job, attempt, drawn, training)
     model = initial_model(job.bench.factory(TARGET), _seed(job, attempt, "init"))
+    if attempt.strategy.measures:
+        plan = _measured(job, attempt, drawn, training)
     lender = (
         Lender(opened(job, attempt.source), plan, _seed(job, attempt, _draw_name(attempt)))
         if attempt.source
@@ -103,7 +108,7 @@ def train_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Model
         steps = spec.steps * attempt.times
         watch = _watch(job, attempt, steps) if is_watched(job, attempt) else None
         model = train_steps(
-            model, walked, loaded, steps, seed, settings=_steps(training), watch=watch
+            model, walked, loaded, steps, seed, settings=step_settings(training), watch=watch
         )
     else:
         model = _train_by_epochs(job, attempt, model, drawn, training)
@@ -133,7 +138,34 @@ def _values(model: nn.Module, plan: Plan | None) -> Mapping[str, Tensor]:
     return {} if plan is None else {site.key: state[site.key].clone() for site in plan.loaded}
 
 
-def _steps(training: ModelSpec) -> StepSettings:
+def _measured(job: Job, attempt: Attempt, drawn: PreparedSet, training: ModelSpec) -> Plan:
+    """Measure the plan of a strategy; that of a training twice as long is the same."""
+    steps = _spec_of(job).steps
+    assert steps is not None, "a strategy that measures needs steps"
+
+    def note(blocks: Sequence[Block], drops: np.ndarray) -> None:
+        names = [block.name for block in blocks]
+        job.store.put_fact(rewind_fact(attempt), {"blocks": names, "drops": drops.tolist()})
+
+    measuring = Measuring(
+        job.bench.factory(TARGET),
+        job.bench.score,
+        step_settings(training),
+        steps,
+        job.bench.torch_device,
+        _seed(job, attempt, "measure"),
+        note,
+    )
+    labelled = batches(drawn, training.batch_size)
+    return measured_plan(attempt.strategy, opened(job, attempt.source), labelled, measuring)
+
+
+def step_settings(training: ModelSpec) -> StepSettings:
+    """Return how each step of a training by steps is made.
+
+    Args:
+        training: How the model is trained by epochs.
+    """
     return StepSettings(
         batch_size=training.batch_size,
         learning_rate=training.learning_rate,
