@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 PART = ".part"
 """Ending of a file that is being written; its name begins with a dot and that of the file."""
@@ -96,6 +97,29 @@ def sweep_parts(folder: Path) -> None:
     for part in folder.rglob(f".*{PART}"):
         with suppress(OSError):
             part.unlink()
+
+
+def take_lock(file: IO[Any]) -> bool:
+    """Lock an open file until it is closed, by its process ending at the latest.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Whether it is locked now, and not by another process. Where the system has no locks, or the
+        file system, nobody is kept out.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def require_own_kind(path: Path, is_own: Callable[[bytes], bool], kind: str) -> None:

@@ -90,17 +90,22 @@ class Bench:
         return FOLD_SHARE * len(self.folds)
 
     def measure(self, candidate: Candidate) -> None:
-        """Measure a candidate with each fold held out; what was measured before is read."""
+        """Measure a candidate with each fold held out; what was measured before is read.
+
+        Processes that share the ledger share the folds, too.
+        """
         steps = max(2, round(self.steps * FOLD_SHARE)) if candidate.trained else 0
-        for index in range(len(self.folds)):
-            name = f"{index}/{candidate.name}/{candidate.source}"
-            entry = self.ledger.read(name)
-            if entry is None:
-                entry = self._run_fold(candidate, index, steps)
-                self.ledger.write(name, entry)
-            self._note(candidate, entry)
+        names = [f"{k}/{candidate.name}/{candidate.source}" for k in range(len(self.folds))]
+
+        def count() -> None:
             self.spent += steps / self.steps
             self.on_unit(steps / self.steps)
+
+        entries = self.ledger.gather(
+            names, lambda index: self._run_fold(candidate, index, steps), count
+        )
+        for entry in entries:
+            self._note(candidate, entry)
 
     def _run_fold(self, candidate: Candidate, index: int, steps: int) -> dict[str, object]:
         held = self.folds[index]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 from paramreuse.errors import StudyError
+from paramreuse.files import take_lock
 
 LOCK = ".lock"
 """Name of the file that is locked; it stays there, and the system lets go when a process ends."""
@@ -26,7 +26,7 @@ def locked(folder: Path) -> Iterator[None]:
         OSError: The folder cannot be written to.
     """
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
-        if not _take(file):
+        if not take_lock(file):
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise StudyError(
@@ -38,18 +38,3 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {now},")
         file.flush()
         yield
-
-
-def _take(file: IO[str]) -> bool:
-    """Lock a file; where the system has no locks, or the file system, nobody is kept out."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
