@@ -43,6 +43,7 @@ class Examined:
         mixes_samples: What comes out for a sample depends on the others of its batch, so batches
             can neither be cut nor put together.
         sample: Some samples that it runs on; ``None`` if it could not be tried out.
+        outputs: What it gives for them; ``None`` likewise.
         notes: What the reader of the results should know.
     """
 
@@ -52,6 +53,7 @@ class Examined:
     moves_tensors: bool = False
     mixes_samples: bool = False
     sample: Tensor | None = None
+    outputs: Tensor | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -172,7 +174,11 @@ def _examined(model: nn.Module, sample: Tensor) -> Examined:
     def again(inputs: Tensor) -> Tensor:
         return run_fresh(model, {}, inputs, moves_tensors=moves_tensors)
 
-    _refuse_noise(model, again, sample, outputs, _REPEATS if draws else 1)
+    # Halves that come out as the whole did show at once that nothing is drawn, and nothing mixed.
+    off = None if draws else _halves_off(again, sample, outputs)
+    is_plain = off is not None and off <= _NOISE
+    if not is_plain:
+        _refuse_noise(model, again, sample, outputs, _REPEATS if draws else 1)
     has_history = bool(changed) and _has_history(model, twin, sample, outputs)
     examined = Examined(
         # A tensor that moves without consequence must not move on the caller's network either.
@@ -181,7 +187,8 @@ def _examined(model: nn.Module, sample: Tensor) -> Examined:
         writes_inputs=not same_bits(given, sample),
         moves_tensors=moves_tensors,
         sample=sample,
-        mixes_samples=_mixes_samples(again, sample, outputs),
+        outputs=outputs,
+        mixes_samples=not is_plain and _mixes_samples(again, sample, outputs),
     )
     return replace(examined, notes=tuple(_notes(examined, changed)))
 
@@ -256,18 +263,28 @@ def _has_history(model: nn.Module, used: nn.Module, sample: Tensor, outputs: Ten
     return difference(again, run_fresh(model, others, sample)) > _NOISE
 
 
-def _mixes_samples(again: Callable[[Tensor], Tensor], sample: Tensor, outputs: Tensor) -> bool:
-    """Tell whether a sample comes out otherwise in other company.
+def _halves_off(again: Callable[[Tensor], Tensor], sample: Tensor, outputs: Tensor) -> float | None:
+    """Return by how much samples come out otherwise in other company.
 
     A network that cannot take fewer samples is not looked at: nothing will cut its batches.
     """
+    if len(sample) < 2:
+        return None
+    halves = (sample[: len(sample) // 2], sample[len(sample) // 2 :])
     try:
-        if len(sample) > 1:
-            halves = (sample[: len(sample) // 2], sample[len(sample) // 2 :])
-            cut = torch.cat([again(half) for half in halves])
-            return difference(cut, outputs) > AGREEMENT
-        if sample.ndim < 2:
-            return False
+        return difference(torch.cat([again(half) for half in halves]), outputs)
+    except RUN_ERRORS:
+        return None
+
+
+def _mixes_samples(again: Callable[[Tensor], Tensor], sample: Tensor, outputs: Tensor) -> bool:
+    """Tell whether a sample comes out otherwise in other company."""
+    if len(sample) > 1:
+        off = _halves_off(again, sample, outputs)
+        return off is not None and off > AGREEMENT
+    if sample.ndim < 2:
+        return False
+    try:
         pair = torch.cat([sample, sample.flip(-1)])
         return difference(again(pair)[:1], outputs) > AGREEMENT
     except RUN_ERRORS:

@@ -164,16 +164,18 @@ def _check(plain: FullEngine, graph: Graph, network: Network, inputs: Tensor) ->
 
     A tensor whose value was written into the graph as a constant would not follow a swap.
     """
-    x = inputs if graph.num_samples is not None else inputs[:2]
+    is_fixed = graph.num_samples is not None
+    # Two samples tell whether their number was written into the graph, one is enough for tensors.
+    two, one = (inputs, inputs) if is_fixed else (inputs[:2], inputs[:1])
     own = {key: nudged(graph.tensors[key]) for key in sorted(set(graph.canonical.values()))}
     moved = Network(network.nodes, network.output, network.tensors | own)
-    for what, tensors, trial in (
-        ("graph", {}, network),
-        ("graph with other tensors", own, moved),
+    for what, tensors, trial, x in (
+        ("graph", {}, network, two),
+        ("graph with other tensors", own, moved, one),
     ):
         try:
             with torch.no_grad():
-                wanted = plain.outputs(tensors, x)
+                wanted = plain.tried(tensors, x)
                 off = difference(trial.clean_pass(x)[0], wanted)
         except RUN_ERRORS as error:
             raise CaptureError(f"its {what} does not run: {error}") from error

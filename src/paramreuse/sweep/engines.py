@@ -72,10 +72,14 @@ def choose_engine(
 
 
 def _plain(examined: Examined, *, fresh: bool = False) -> FullEngine:
+    known = None
+    if examined.sample is not None and examined.outputs is not None:
+        known = (examined.sample, examined.outputs)
     return FullEngine(
         examined.model,
         has_history=examined.has_history or fresh,
         writes_inputs=examined.writes_inputs,
+        known=known,
     )
 
 
