@@ -32,7 +32,8 @@ HOMES_OF_LIBRARIES = {
     "rich": {"cli", "training"},
     "safetensors": {"checkpoint"},
     "huggingface_hub": {"checkpoint"},
-    "sqlite3": {"recommendation", "study"},
+    "sqlite3": {"nearest", "recommendation", "study"},
+    "fsspec": {"checkpoint"},
     "pydantic": {"study", "papers"},
     "yaml": {"reuse", "study", "papers", "yaml_text"},
 }

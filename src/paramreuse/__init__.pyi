@@ -12,6 +12,7 @@ from paramreuse.compare.batchnorm import compare_effective as compare_effective
 from paramreuse.compare.distance import Comparison as Comparison
 from paramreuse.compare.distance import compare_models as compare_models
 from paramreuse.errors import ParamReuseError as ParamReuseError
+from paramreuse.nearest.search import nearest_sources as nearest_sources
 from paramreuse.recommendation.audit import BlockAudit as BlockAudit
 from paramreuse.recommendation.audit import audit_rewind as audit_rewind
 from paramreuse.recommendation.audit import plan_by_rewind as plan_by_rewind

@@ -23,10 +23,10 @@ FORMAT = 1
 """Of the metadata that this version writes; a file without a number is of the first format."""
 INDEX_ENDING = ".safetensors.index.json"
 # The format's own limit for its header (safetensors README, "Format").
-_MAX_HEADER_BYTES = 100_000_000
+MAX_HEADER_BYTES = 100_000_000
 # Pages that were read stay mapped until the file is closed; a file is reopened after so many.
 _MAPPED_BYTES = 64 * 1024**2
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -52,7 +52,7 @@ def is_safetensors(start: bytes) -> bool:
 
     The length may look like the start of a pickle, as that of one header in 32 does.
     """
-    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _MAX_HEADER_BYTES
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER_BYTES
 
 
 class SafetensorsFile:
@@ -75,10 +75,10 @@ class SafetensorsFile:
         # Sorted, since safetensors gives them in another order each time.
         metadata = self._ask(lambda handle: handle.metadata()) or {}
         self.metadata: dict[str, str] = dict(sorted(metadata.items()))
-        _require_known_format(self.metadata.pop(FORMAT_KEY, str(FORMAT)), path)
+        require_known_format(self.metadata.pop(FORMAT_KEY, str(FORMAT)), path)
         order = self.metadata.pop(ORDER_KEY, None)
-        self.keys: list[str] = _in_order(self._ask(lambda h: list(h.keys())), order, path)
-        self.aliases = _aliases(self.metadata, self.keys, path)
+        self.keys: list[str] = in_order(self._ask(lambda h: list(h.keys())), order, path)
+        self.aliases = aliases_in(self.metadata, self.keys, path)
 
     def read(self, key: str) -> Tensor:
         """Read one tensor into memory of its own."""
@@ -99,7 +99,7 @@ class SafetensorsFile:
     def dtype(self, key: str) -> torch.dtype:
         """Tell a tensor's dtype from the header, or from the tensor if torch renamed it."""
         name = self._ask(lambda handle: handle.get_slice(key).get_dtype())
-        return _DTYPES[name] if name in _DTYPES else self.read(key).dtype
+        return DTYPES[name] if name in DTYPES else self.read(key).dtype
 
     def digest(self) -> str:
         """Compute the SHA-256 of the file."""
@@ -204,7 +204,7 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as stream:
         start = stream.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if len(start) < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
+    if len(start) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
         claim = f"a header said to be {length} bytes long" if len(start) == 8 else "no header"
         raise CheckpointError(
             f"cannot read {str(path)!r}: expected a safetensors file, got {size} bytes with "
@@ -212,7 +212,7 @@ def _check_header(path: Path) -> None:
         )
 
 
-def _in_order(keys: list[str], order: str | None, path: Path) -> list[str]:
+def in_order(keys: list[str], order: str | None, path: Path | str) -> list[str]:
     """Put keys in the order that was written with them, or else ``layer2`` before ``layer10``."""
     if order is None:
         return sorted(keys, key=_by_numbers)
@@ -226,7 +226,12 @@ def _in_order(keys: list[str], order: str | None, path: Path) -> list[str]:
     return sorted(keys, key=lambda key: ranks.get(key, len(ranks)))
 
 
-def _require_known_format(number: str, path: Path) -> None:
+def require_known_format(number: str, path: Path | str) -> None:
+    """Refuse metadata that a later version wrote.
+
+    Raises:
+        CheckpointError: The number is not that of this version.
+    """
     if number != str(FORMAT):
         raise CheckpointError(
             f"cannot read {str(path)!r}: its metadata is of format {number!r}, and this version of "
@@ -239,7 +244,7 @@ def _by_numbers(key: str) -> list[tuple[str, int]]:
     return [(word, int(number or 0)) for word, number in re.findall(r"(\D+|^)(\d{0,18})", key)]
 
 
-def _aliases(metadata: Mapping[str, str], keys: list[str], path: Path) -> dict[str, str]:
+def aliases_in(metadata: Mapping[str, str], keys: list[str], path: Path | str) -> dict[str, str]:
     """Read which names share a tensor that is stored once.
 
     ``write_checkpoint`` puts them under one key; ``safetensors.torch.save_model`` writes each

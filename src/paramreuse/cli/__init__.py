@@ -6,6 +6,7 @@ Out: tables or JSON on stdout, remarks and errors on stderr, an exit status.
 
 # Importing it adds its commands.
 import paramreuse.cli.first_hour
+import paramreuse.cli.ranking
 import paramreuse.cli.recommending  # noqa: F401
 from paramreuse.cli.commands import app, main
 

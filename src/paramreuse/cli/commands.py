@@ -304,22 +304,6 @@ def train(
 
 
 @app.command()
-def rank(run_folder: Run, as_json: Json = False) -> None:
-    """Rank the sources of a study by how much gain they promise.
-
-    In order of how like the target's their features are (CKA); the papers' order and other scores
-    beside it.
-
-    Example: paramreuse rank runs/acdc
-    """
-    from paramreuse.cli.console import remark, show_json, show_table
-    from paramreuse.study.findings import ranking_note, ranking_rows
-
-    (show_json if as_json else show_table)(ranking_rows(run_folder))
-    remark(ranking_note(run_folder))
-
-
-@app.command()
 def report(run_folder: Run) -> None:
     """Write tables, figures and report.html from what a run folder holds.
 

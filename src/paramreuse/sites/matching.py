@@ -4,7 +4,7 @@ A *kind* is the role of a tensor in its layer, a *layer* a number within a famil
 *site* one kind of one layer (arXiv 2008.03411, section "Parameter reuse and RMSE").
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -126,7 +126,7 @@ class Unit:
         return str(head.layer) if head.family == "conv" else f"{head.family} {head.layer}"
 
 
-def source_key(site: Site, source: Mapping[str, Tensor]) -> str | None:
+def source_key(site: Site, source: Container[str]) -> str | None:
     """Return the key under which ``source`` holds the tensor of ``site``, if it does."""
     return next((key for key in (site.key, *site.aliases) if key in source), None)
 
