@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
+from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ class Means:
         Args:
             confidence: Coverage aimed at, between 0 and 1.
         """
-        student = student_t.ppf(0.5 + confidence / 2, np.maximum(self.subjects - 1, 1))
+        student = stdtrit(np.maximum(self.subjects - 1, 1), 0.5 + confidence / 2)
         below = _reach(student, -self.skew, MOST_REACH_BELOW)
         above = _reach(student, self.skew, MOST_REACH_ABOVE)
         return self.mean - below * self.error, self.mean + above * self.error
@@ -90,7 +90,7 @@ class Means:
             straightened = -np.expm1(-curved * steps) / curved - curved / 4
         # The inverse of _reach: which quantile of Student's has this many steps as its reach.
         student = np.maximum(np.minimum(steps, straightened), steps / most)
-        tail: Array = student_t.sf(student, np.maximum(self.subjects - 1, 1))
+        tail: Array = stdtr(np.maximum(self.subjects - 1, 1), -student)
         return tail
 
 
