@@ -2,8 +2,9 @@
 
 Makes two safetensors files and compares them, against a plain sum over the same bytes (what memory
 and file system can deliver at best) and against the three lines of torch that one would write. The
-ways take turns in one process, files warm in the page cache, and the medians count; the peak of
-memory is taken in a fresh process of its own, above what importing torch takes.
+ways take turns in one process, files warm in the page cache, and the medians count; then once more
+against a plain read, with the page cache emptied of the files each time. The peak of memory is
+taken in a fresh process of its own, above what importing torch takes.
 
 Example: python benchmarks/compare.py --gb 1 --json
 """
@@ -49,6 +50,7 @@ def main() -> None:
         files = [Path(folder, name) for name in ("target.safetensors", "source.safetensors")]
         largest = max(write_file(file, seed, options) for seed, file in enumerate(files))
         result = measure(files, options.rounds)
+        result["cold_gigabytes_per_second"] = measure_cold(files, options.rounds)
         result["peak_megabytes"] = peak_megabytes(files)
     result["peak_limit_megabytes"] = 2 * largest / 1e6 + MEGABYTES_BESIDE_TENSORS
     result["fast_enough"] = result["share_of_sum"] >= SHARE_OF_SUM
@@ -102,6 +104,38 @@ def measure(files: list[Path], rounds: int) -> dict[str, object]:
         "share_of_sum_by_processor": processor["plain_sum"] / processor["compare"],
         "times_faster_than_three_lines": medians["three_lines"] / medians["compare"],
     }
+
+
+def measure_cold(files: list[Path], rounds: int) -> dict[str, float]:
+    """Return the rates at which files come off the disk, the page cache emptied of them before."""
+    ways: dict[str, Callable[[list[Path]], object]] = {
+        "plain_read": plain_read,
+        "compare": lambda pair: compare_models(*pair),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            drop_cache(files)
+            start = time.perf_counter()
+            way(files)
+            seconds[name].append(time.perf_counter() - start)
+    gigabytes = sum(file.stat().st_size for file in files) / 1e9
+    return {name: gigabytes / statistics.median(times) for name, times in seconds.items()}
+
+
+def drop_cache(files: list[Path]) -> None:
+    for file in files:
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def plain_read(files: list[Path]) -> None:
+    buffer = bytearray(2**23)
+    for file in files:
+        with file.open("rb", buffering=0) as stream:
+            while stream.readinto(buffer):
+                pass
 
 
 def plain_sum(files: list[Path]) -> float:

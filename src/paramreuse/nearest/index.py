@@ -158,6 +158,8 @@ def _prepare(connection: sqlite3.Connection, name: str) -> None:
     expected = f"sketches {SKETCH_FORMAT}"
     tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
     if not tables:
+        # The sketches of a network take some kB: on small pages a third of the file were empty.
+        connection.execute("PRAGMA page_size = 32768")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_schema())
         connection.execute("INSERT INTO meta VALUES ('format', ?)", (expected,))

@@ -9,4 +9,4 @@ CREATE TABLE sources (
     buckets BLOB,
     -- Why it could not be sketched.
     problem TEXT
-) WITHOUT ROWID;
+);

@@ -22,6 +22,9 @@ ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 _LOOKED_AT = 2**14  # bytes at both ends of a file: a header, and checksums of a zip's contents
 
+_FETCHED_AHEAD = 2**28
+"""Bytes that the disk is asked for at once; page by page, as they are used, takes twice as long."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -80,7 +83,10 @@ class LocalSource:
             raise CheckpointError(f"cannot read {self.address!r}: {error.strerror}") from error
 
     def read(self) -> Checkpoint:
-        """Open it."""
+        """Open it, and have the system fetch what will be read."""
+        if hasattr(os, "posix_fadvise") and self.path.is_file():
+            with self.path.open("rb") as stream:
+                os.posix_fadvise(stream.fileno(), 0, _FETCHED_AHEAD, os.POSIX_FADV_WILLNEED)
         return read_checkpoint(self.path)
 
 
