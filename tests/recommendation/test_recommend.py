@@ -49,6 +49,7 @@ def test_a_source_of_the_same_task_is_preferred_to_its_shuffled_copy(
 ) -> None:
     assert result.source == "disks"
     assert [row.name for row in result.sources] == ["disks", "noise"]
+    assert result.sources[0].likeness > result.sources[1].likeness
     assert result.gain[1] < result.gain[0] < result.gain[2]
     assert result.plan is not None
     assert "disks" in result.reason

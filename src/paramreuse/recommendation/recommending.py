@@ -308,7 +308,7 @@ class _Run:
             model=model,
             gain=decision.gain,
             gain_over_full=decision.gain_over_full,
-            sources=ranked_starts(decision, looks, self.misfits),
+            sources=ranked_starts(decision, looks, self.misfits, bench.evidence),
             rows=candidate_rows(decision, bench),
             spent=bench.spent,
             reason=reason_for(decision, members, self.misfits, self._num_subjects),

@@ -26,6 +26,8 @@ class RankedStart:
         gain: Predicted gain of loading everything over scratch; NaN where it was not trained from.
         as_is: Held-out score without training; NaN where its output layer does not fit.
         ridge: Held-out score of a linear head on its frozen features; NaN if not computed.
+        likeness: Linear CKA, 0 to 1, between its features and those of networks trained from
+            scratch on the labelled subjects; NaN if not computed.
         reason: Why it cannot be used, or how it was ranked.
     """
 
@@ -34,6 +36,7 @@ class RankedStart:
     gain: float
     as_is: float
     ridge: float
+    likeness: float
     reason: str = ""
 
     def as_row(self) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from paramreuse.recommendation.bench import Bench
+from paramreuse.recommendation.bench import Bench, Evidence
 from paramreuse.recommendation.candidates import AS_IS, FULL, MIXES, SCRATCH
 from paramreuse.recommendation.decision import Decision, Option
 from paramreuse.recommendation.result import CandidateRow, RankedStart
@@ -85,7 +85,10 @@ def _why(source: str, gains: Mapping[str, float], decision: Decision) -> str:
 
 
 def ranked_starts(
-    decision: Decision, looks: Sequence[FirstLook], misfits: Mapping[str, str]
+    decision: Decision,
+    looks: Sequence[FirstLook],
+    misfits: Mapping[str, str],
+    evidence: Evidence,
 ) -> tuple[RankedStart, ...]:
     """Return the sources, the most promising first, then those that do not fit."""
     gains: dict[str, float] = {}
@@ -101,8 +104,10 @@ def ranked_starts(
             gains.get(look.source, nan),
             look.as_is,
             look.ridge,
+            evidence.likeness(look.source),
             _why(look.source, gains, decision),
         )
         for rank, look in enumerate(order, start=1)
     ]
-    return (*rows, *(RankedStart(name, 0, nan, nan, nan, text) for name, text in misfits.items()))
+    unfit = (RankedStart(name, 0, nan, nan, nan, nan, text) for name, text in misfits.items())
+    return (*rows, *unfit)
