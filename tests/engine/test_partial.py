@@ -19,7 +19,7 @@ from paramreuse.engine.fusion import fused
 from paramreuse.engine.graph import dependent_nodes
 from paramreuse.engine.partial import PartialEngine, partial_engine
 from paramreuse.engine.plain import FullEngine
-from paramreuse.engine.schedule import RAW, inputs_of, make_schedule
+from paramreuse.engine.recomputed import RAW, inputs_of, make_schedule
 from paramreuse.engine.traced import traced
 from paramreuse.sweep.scores import Dice
 from paramreuse.sweep.sweeping import sweep_sites

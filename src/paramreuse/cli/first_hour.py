@@ -23,7 +23,7 @@ def keys(
     """
     from paramreuse.cli.console import show_json
     from paramreuse.cli.showing_keys import show_keys
-    from paramreuse.study.schema import key_rows, schema_text
+    from paramreuse.study.file_schema import key_rows, schema_text
 
     if schema:
         sys.stdout.write(schema_text())

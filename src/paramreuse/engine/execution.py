@@ -18,7 +18,7 @@ from paramreuse.engine.convolution import (
 )
 from paramreuse.engine.fusion import Node
 from paramreuse.engine.graph import consumers_of
-from paramreuse.engine.schedule import RAW, Schedule, Slot, Step, make_schedule
+from paramreuse.engine.recomputed import RAW, Schedule, Slot, Step, make_schedule
 
 
 @dataclass(frozen=True, slots=True, eq=False)

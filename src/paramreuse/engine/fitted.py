@@ -12,7 +12,7 @@ from paramreuse.engine.fusion import fused
 from paramreuse.engine.graph import Graph
 from paramreuse.engine.operations import CaptureError
 from paramreuse.engine.plain import RUN_ERRORS, FullEngine
-from paramreuse.engine.schedule import useful_slots
+from paramreuse.engine.recomputed import useful_slots
 
 _CACHE_BYTES = 2**20
 """How large a value may get before samples are split further: a core's second-level cache."""

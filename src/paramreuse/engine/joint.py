@@ -17,7 +17,7 @@ from paramreuse.engine.execution import Network, Prepared
 from paramreuse.engine.fitted import FittedNetwork
 from paramreuse.engine.operations import CaptureError
 from paramreuse.engine.plain import RUN_ERRORS
-from paramreuse.engine.schedule import Slot, Step, inputs_of
+from paramreuse.engine.recomputed import Slot, Step, inputs_of
 
 Extent: TypeAlias = "int | tuple[Extent, ...] | None"
 """How a value grows with the number of samples: the axis along which they lie (0 for a number that

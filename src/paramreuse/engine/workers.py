@@ -17,7 +17,7 @@ from torch import Tensor
 
 from paramreuse.engine.execution import Prepared
 from paramreuse.engine.fitted import FittedNetwork
-from paramreuse.engine.schedule import Slot
+from paramreuse.engine.recomputed import Slot
 
 P = ParamSpec("P")
 R = TypeVar("R")

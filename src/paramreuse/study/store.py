@@ -86,7 +86,7 @@ class Store:
         steps = [step for number in range(version, FORMAT) for step in _TO_FORMAT[number + 1]]
         for step in steps if tables else ():
             self._connection.execute(step)
-        schema = files("paramreuse.study").joinpath("schema.sql").read_text(encoding="utf-8")
+        schema = files("paramreuse.study").joinpath("store.sql").read_text(encoding="utf-8")
         for statement in schema.split(";"):
             self._connection.execute(statement)
         self._connection.execute(f"PRAGMA user_version = {FORMAT}")

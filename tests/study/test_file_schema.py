@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from paramreuse.errors import StudyError
-from paramreuse.study.schema import key_rows, schema_text
+from paramreuse.study.file_schema import key_rows, schema_text
 from paramreuse.study.study_file import check_study
 from samples.studies import trained_content
 
