@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from paramreuse.recommendation.audit import BlockAudit
 from paramreuse.report.contents import ReportData
 from paramreuse.report.start_words import instruction, label
 from paramreuse.report.starts import Interval, Start
@@ -265,6 +266,39 @@ def test_the_starts_of_the_transfer_have_learning_curves(show, study_page) -> No
 
     assert "everything, t1-seg" in opened.page.inner_text("#transfer .legend:has(+ .panels)")
     assert opened.page.locator("#transfer .panels svg[role=img]").count() == 2
+    assert opened.complaints == []
+
+
+def test_what_is_gained_at_the_end_at_which_cut_and_by_which_block_is_shown(
+    show, study_page
+) -> None:
+    transfer = [
+        row | {"mean_twice": float(str(row["mean"])) + 0.001, "steps_to_scratch": 40.0}
+        for row in study_page[0].transfer
+    ]
+    depth = [
+        {"source": "t1", "num_subjects": 10, "share": share, "gain": gain}
+        | {"gain_low": gain - 0.01, "gain_high": gain + 0.01}
+        for share, gain in ((0.0, 0.0), (0.5, 0.12), (1.0, 0.08))
+    ]
+    blocks = [
+        BlockAudit("layer1", 0.01, 0.4, (0.0, 0.02), (0.3, 0.5)),
+        BlockAudit("head", 0.0, 0.0),
+    ]
+    rewind = [{"source": "t1", "num_subjects": 10} | block.to_dict() for block in blocks]
+
+    opened = show(replace(study_page[0], transfer=transfer, depth=depth, rewind=rewind))
+
+    heads = opened.page.locator("#transfer table").first.locator("thead th").all_inner_texts()
+    wanted = ("mean, twice as long", "converged", "gain at the end", "steps to scratch")
+    assert [name for name in wanted if not any(name in head for head in heads)] == []
+    path = opened.page.locator("#depth svg path").first.get_attribute("d")
+    assert (path.count("M"), path.count("L")) == (1, 2)
+    assert opened.page.locator("#depth svg circle").count() == 3
+    told = opened.page.inner_text("#rewind")
+    assert "layer1" in told
+    assert "the source helps, training it helps more" in told
+    assert "0.010 (0.000 to 0.020)" in told
     assert opened.complaints == []
 
 
