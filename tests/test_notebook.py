@@ -1,11 +1,13 @@
 """Results in a notebook: a sentence, a map, a table; escaped, and asking for nothing."""
 
 import re
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import paramreuse as pr
-from paramreuse.notebook import MOST_ROWS, html_map, html_sentence, html_table
+from paramreuse.notebook import MOST_ROWS, html_map, html_sentence, html_table, progress_bar
 from samples.studies import seeded
 
 
@@ -32,6 +34,28 @@ def test_a_map_has_a_row_per_kind_and_a_column_per_layer() -> None:
     assert drawn.count("<tr>") == 3
     assert re.findall(r'title="([^"]*)"', drawn) == ["reusable", "odd", "not reusable"]
     assert "✓ reusable, ✕ not reusable" in drawn
+
+
+def test_a_progress_bar_is_drawn_where_a_notebook_runs_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert progress_bar("sweep") is None
+    drawn: list[str] = []
+    display = ModuleType("IPython.display")
+    display.HTML = str  # type: ignore[attr-defined]
+    display.display = lambda text, display_id: (  # type: ignore[attr-defined]
+        drawn.append(text) or SimpleNamespace(update=drawn.append)
+    )
+    shell = ModuleType("IPython")
+    shell.get_ipython = lambda: SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+
+    pr.sweep_sites(seeded(0), seeded(1), evaluate=lambda model: 0.5)
+
+    assert drawn[0].startswith("<label>sweep <progress")
+    assert "100 %" in drawn[-1]
+    assert len(drawn) <= 101
 
 
 @pytest.fixture(scope="module")

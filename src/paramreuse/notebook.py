@@ -1,16 +1,62 @@
 """What a notebook shows of a result: a sentence, a map, a table, as HTML that asks for nothing."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from importlib import import_module
 from itertools import islice
+from typing import Any
 
 from paramreuse.plain_text import plain_text
+
+BAR_WIDTH = "24em"
 
 MOST_ROWS = 12
 """Rows of a table that are shown; a notebook is no place for hundreds."""
 
 _CELL = "padding:1px 6px;text-align:left;border:1px solid rgba(128,128,128,.35)"
+
+
+def progress_bar(label: str) -> Callable[[float, float | None], None] | None:
+    """Return what draws a progress bar in a notebook; None where none is running.
+
+    Args:
+        label: What is done.
+
+    Returns:
+        A function of how much is done, and of all there is to do.
+    """
+    # Who runs a notebook has loaded IPython already.
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if getattr(shell, "kernel", None) is None:
+        return None
+    return _drawn_bar(label)
+
+
+def _drawn_bar(label: str) -> Callable[[float, float | None], None]:
+    shown: Any = import_module("IPython.display")
+    handle = shown.display(shown.HTML(html_bar(label, 0)), display_id=True)
+    said = [0]
+
+    def show(done: float, total: float | None) -> None:
+        percent = int(100 * done / total) if total else 0
+        if percent != said[0]:
+            said[0] = percent
+            handle.update(shown.HTML(html_bar(label, percent)))
+
+    return show
+
+
+def html_bar(label: str, percent: int) -> str:
+    """Return a progress bar with its label.
+
+    Args:
+        label: What is done.
+        percent: How much of it, 0 to 100.
+    """
+    bar = f'<progress value="{percent}" max="100" style="width:{BAR_WIDTH}"></progress>'
+    return f"<label>{_safe(label)} {bar} {percent} %</label>"
 
 
 def html_sentence(text: str) -> str:

@@ -128,6 +128,25 @@ def test_odd_studies_open_without_complaint(show, name: str) -> None:
         assert opened.complaints == []
 
 
+def test_names_with_quotes_tags_and_another_direction_stay_text(show) -> None:
+    hebrew = "\u05e9\u05dc\u05d5\u05dd"
+    names = ['it\'s "quoted"', NASTY, hebrew, "\u202egnp.exe"]
+    sweep = pilot_sweep(single_swaps(pspnet_sites()[:6]), num_subjects=4)
+    rows = [
+        {"strategy": "full", "source": name, "num_subjects": 4, "seed": 0, "mean": 0.5 + 0.1 * n}
+        for n, name in enumerate(names)
+    ]
+    sources = [SourceReport(name, sweep=sweep) for name in names]
+
+    opened = show(ReportData(study=hebrew, network=NASTY, sources=sources, transfer=rows))
+
+    assert opened.complaints == []
+    listed = opened.page.locator("#sources b").all_inner_texts()
+    assert listed[:3] == names[:3]
+    assert NASTY in opened.page.inner_text("#transfer")
+    assert "\u202e" not in opened.page.inner_text("#answer")
+
+
 def large_study(num_layers: int, num_subjects: int, num_sources: int) -> ReportData:
     kinds = {"W": (2, 2, 3, 3), "B": (2,)}
     norms = {"RM": (2,), "RV": (2,), "RW": (2,), "RB": (2,)}
@@ -146,7 +165,7 @@ def large_study(num_layers: int, num_subjects: int, num_sources: int) -> ReportD
     return ReportData(study="large", sources=sources)
 
 
-@pytest.mark.parametrize(("layers", "subjects", "sources"), [(25, 50, 2), (334, 8, 1)])
+@pytest.mark.parametrize(("layers", "subjects", "sources"), [(25, 50, 2), (334, 8, 1), (1, 8, 200)])
 def test_large_studies_stay_small_and_quick(
     show, tmp_path: Path, layers: int, subjects: int, sources: int
 ) -> None:

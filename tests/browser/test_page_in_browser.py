@@ -302,6 +302,66 @@ def test_what_is_gained_at_the_end_at_which_cut_and_by_which_block_is_shown(
     assert opened.complaints == []
 
 
+def subject_rows(scores: dict[str, list[float]]) -> list[dict[str, object]]:
+    return [
+        {"model": model, "subject": f"p{number}", "score": score}
+        for model, held in scores.items()
+        for number, score in enumerate(held)
+    ]
+
+
+def test_subjects_under_two_starts_stand_against_each_other(show, study_page) -> None:
+    scores = {
+        "everything, t1-seg": [0.9, 0.8, 0.7],
+        "from scratch": [0.5, 0.9, 0.6],
+        "plan, frozen, t1-seg": [0.4, 0.4, 0.4],
+    }
+    opened = show(replace(study_page[0], subject_scores=subject_rows(scores)))
+    panel = opened.page.locator("#transfer .square")
+
+    # By hand: p0 and p2 do better with the source.
+    assert "everything, t1-seg is better: 2 of 3 subjects" in panel.inner_text()
+    dots = panel.locator("svg circle")
+    first = [(float(d.get_attribute("cx")), float(d.get_attribute("cy"))) for d in dots.all()]
+    assert len(first) == 3
+    assert first[0][0] < first[1][0]
+    assert first[0][1] < first[2][1]
+    panel.locator("select").first.select_option("plan, frozen, t1-seg")
+    assert "plan, frozen, t1-seg is better: 0 of 3 subjects" in panel.inner_text()
+    assert opened.complaints == []
+
+
+def test_each_picture_of_a_subject_has_its_score_beside_it(show, study_page) -> None:
+    example = replace(study_page[0].examples[0], scores={"untouched": 0.8125})
+    opened = show(replace(study_page[0], examples=[example]))
+
+    captions = opened.page.locator("#examples figcaption").all_inner_texts()
+
+    assert captions[2].split("\n") == ["untouched", "Dice 0.813"]
+    assert captions[0] == "image"
+
+
+def test_a_word_is_explained_to_pointer_and_keyboard(show, study_page) -> None:
+    opened = show(study_page[1])
+    word = opened.page.locator("#lede .term").first
+
+    assert word.inner_text() == "kernel layers"
+    word.focus()
+    assert "the output layer does not count" in opened.page.inner_text("#tip")
+    opened.page.keyboard.press("Tab")
+    assert "the output layer does not count" not in opened.page.inner_text("#tip")
+    opened.page.locator("#cards .ranges .term", has_text="RM").hover()
+    assert "running mean" in opened.page.inner_text("#tip")
+    assert "RV running variance" in opened.page.inner_text("#kinds")
+
+
+def test_the_slider_says_its_value(show, study_page) -> None:
+    opened = show(study_page[1])
+    opened.set_tolerance(0.05)
+
+    assert opened.page.get_attribute("#slider", "aria-valuetext") == "0.05 Dice"
+
+
 def test_colours_follow_the_reader(show, study_page) -> None:
     opened = show(study_page[1], color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"

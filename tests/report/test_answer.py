@@ -7,6 +7,7 @@ import pytest
 
 from paramreuse.report.answer import Answer, Facts, answer_of
 from paramreuse.report.answer_view import picture_of, plan_trial
+from paramreuse.report.start_words import plain_number
 from paramreuse.report.starts import Trial, gain_of, starts_of
 
 SUBJECTS = ("a", "b", "c")
@@ -60,7 +61,8 @@ def test_where_no_start_beats_scratch_there_is_nothing_to_gain() -> None:
     shown = answer(SCRATCH, PLAN)
 
     assert shown.headline == "Nothing to gain: train from scratch"
-    assert "0.567 (\u22120.033" in shown.sentences[0]
+    assert "the only start from a source" in shown.sentences[0]
+    assert "0.567, a difference of \u22120.033 (95 %: " in shown.sentences[0]
     assert shown.command == (
         "paramreuse train runs/x --strategy scratch --subjects 4 -o model.safetensors"
     )
@@ -277,3 +279,16 @@ def test_a_plan_that_lost_is_told_beside_what_won() -> None:
     }
     won = plan_trial(answer(SCRATCH, trial("plan-freeze", "t1", (0.9,))), "t1")
     assert won["chosen"] is True
+
+
+def test_no_minus_stands_in_front_of_nothing() -> None:
+    assert [plain_number(value) for value in (-0.0004, -0.0006, 0.25)] == [
+        "0.000",
+        "\u22120.001",
+        "0.250",
+    ]
+    low = trial("full", "t1", (-0.001, 0.0, 0.001))
+    shown = picture_of(answer(low, trial("scratch", "", (-0.1, 0.0, 0.1))))
+    assert shown is not None
+    assert {text for _, text in shown.ticks}.isdisjoint({"-0", "\u22120"})
+    assert not any("-" in text for _, text in shown.ticks)

@@ -163,7 +163,7 @@ def test_undecided_and_indifferent_kernels_count_for_the_papers_only() -> None:
     assert verdict.summary() == (
         "not a reusable network: 0 of 2 kernel layers can be reused (1 indifferent, 0 not "
         "reusable, 1 undecided; 2 by the papers' rule) at a tolerance of 0.3; 0.00 (0.00 to 1.00) "
-        "of those where the control fails; of 1 words about 0.0 may be wrong"
+        "of those where the control fails; of 1 verdicts about 0.0 may be wrong"
     )
 
 

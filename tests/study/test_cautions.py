@@ -3,7 +3,13 @@
 from math import nan
 
 from paramreuse.report.starts import Trial
-from paramreuse.study.cautions import one_seed, speed_in_gain, unconverged, untrained_sources
+from paramreuse.study.cautions import (
+    nothing_learnt,
+    one_seed,
+    speed_in_gain,
+    unconverged,
+    untrained_sources,
+)
 from paramreuse.study.records import StoredDistance
 
 
@@ -21,6 +27,19 @@ def test_running_means_of_zero_tell_an_untrained_source() -> None:
     (caution,) = untrained_sources(rows)
 
     assert caution.startswith("fresh looks untrained")
+
+
+def test_starts_no_better_than_one_class_everywhere_are_said_to_show_nothing() -> None:
+    trials = [Trial("full", "s", 4, 0, 0.11), Trial("scratch", "", 4, 0, nan)]
+
+    (caution,) = nothing_learnt(trials, 0.1, 0.02)
+
+    assert caution.startswith(
+        "no training does better than predicting one class everywhere (0.100)"
+    )
+    assert list(nothing_learnt(trials, 0.08, 0.02)) == []
+    assert list(nothing_learnt(trials, None, 0.02)) == []
+    assert list(nothing_learnt([], 0.1, 0.02)) == []
 
 
 def test_one_repetition_is_said() -> None:

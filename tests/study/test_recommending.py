@@ -34,6 +34,7 @@ def test_model_plan_and_numbers_are_written_and_the_command_prints_them(
     kept = json.loads((out / "recommend" / "recommendation.json").read_text(encoding="utf-8"))
     assert 0 <= kept.pop("validation_score") <= 1
     assert printed == kept
+    assert (out / "recommend" / "predictions.npz").is_file()
     tensors = read_checkpoint(out / "recommend" / "model.safetensors")
     assert "0.weight" in tensors
     has_plan = (out / "recommend" / "plan.yaml").exists()

@@ -7,7 +7,8 @@ Out: tables or JSON on stdout, remarks and errors on stderr, an exit status.
 # Importing it adds its commands.
 import paramreuse.cli.first_hour
 import paramreuse.cli.ranking
-import paramreuse.cli.recommending  # noqa: F401
+import paramreuse.cli.recommending
+import paramreuse.cli.reporting  # noqa: F401
 from paramreuse.cli.commands import app, main
 
 __all__ = ["app", "main"]

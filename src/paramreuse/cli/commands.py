@@ -303,18 +303,6 @@ def train(
     result(str(out))
 
 
-@app.command()
-def report(run_folder: Run) -> None:
-    """Write tables, figures and report.html from what a run folder holds.
-
-    Example: paramreuse report runs/acdc
-    """
-    from paramreuse.cli.console import result
-    from paramreuse.papers.protocol import report_folder
-
-    result(str(report_folder(run_folder)))
-
-
 # Typer brings a Click of its own since 0.26 and used the real one before; both name it so.
 _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 

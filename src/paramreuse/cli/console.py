@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from paramreuse.plain_text import plain_json, plain_text
+from paramreuse.report.words import explanations
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -125,12 +126,16 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
+        self._explained: set[str] = set()
         self._bars: Progress | None = None
 
     def say(self, stage: str, line: str) -> None:
-        """Say what a stage found."""
-        if not self._quiet:
-            _remarks.print(f"[bold]{escape(stage):<9}[/]{escape(plain_text(line))}", soft_wrap=True)
+        """Say what a stage found, and what its words mean where they come up for the first time."""
+        if self._quiet:
+            return
+        _remarks.print(f"[bold]{escape(stage):<9}[/]{escape(plain_text(line))}", soft_wrap=True)
+        for told in explanations(line, self._explained):
+            _remarks.print(f"[dim]{'':<9}({escape(told)})[/]", soft_wrap=True)
 
     def remark(self, text: str) -> None:
         """Say something as it is."""

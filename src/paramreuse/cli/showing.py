@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from paramreuse.cli.console import remark, result, show_table
 from paramreuse.cli.files import FileComparisons
 from paramreuse.plain_text import Row
+from paramreuse.report.words import explanations
 from paramreuse.sites.layers import Kind
+
+_EXPLAINED = ("swap", "verdict")
+"""Columns of a table of judgements whose words are explained below it."""
 
 
 def show_comparisons(compared: FileComparisons, *, quiet: bool) -> None:
@@ -30,6 +34,15 @@ def show_judgements(rows: Sequence[Row]) -> None:
         for note in row["notes"]:
             result(f"  {note}")
         show_table(row["sites"])
+    said = " ".join([*(row["summary"] for row in rows), *_words_of(rows)])
+    for line in explanations(said):
+        remark(line)
+
+
+def _words_of(rows: Sequence[Row]) -> list[str]:
+    """Return the swaps and verdicts that a table of judgements shows."""
+    cells = {str(site[name]) for row in rows for site in row["sites"] for name in _EXPLAINED}
+    return sorted(cells)
 
 
 def show_outcome(shown: Row) -> None:
@@ -38,6 +51,8 @@ def show_outcome(shown: Row) -> None:
         result(f"{row['source']}: {row['summary']}")
         result(f"  {_reusable_layers(row['sites'])}")
     _show_claims(shown.get("claims", ()))
+    if shown.get("answers"):
+        show_table(shown["answers"], title="What came out")
     if shown.get("comparison"):
         show_table(shown["comparison"], title="Arms")
     if shown.get("transfer"):

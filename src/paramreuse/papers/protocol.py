@@ -18,7 +18,7 @@ from paramreuse.study.arms import (
     holds_arms,
     run_arms,
 )
-from paramreuse.study.comparison import comparison_outcome, write_comparison
+from paramreuse.study.comparison import compare_runs, comparison_outcome, write_comparison
 from paramreuse.study.config import Study
 from paramreuse.study.outcome import outcome
 from paramreuse.study.run import report_run, run_study
@@ -76,6 +76,30 @@ def report_folder(folder: str | os.PathLike[str]) -> Path:
         StudyError: It is neither, or cannot be written.
     """
     return report_arms(Path(folder)) if holds_arms(folder) else report_run(folder)
+
+
+def report_folders(folders: Sequence[Path], out: Path | None) -> Path:
+    """Write the page of one folder, or the page that compares several run folders.
+
+    Args:
+        folders: One run folder or folder of arms; or two run folders or more.
+        out: Where the comparison goes; ``comparison.html`` in the working folder if None.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        StudyError: As for ``report_folder`` and ``compare_runs``; or a page of one folder is to
+            go elsewhere.
+    """
+    if len(folders) > 1:
+        return compare_runs(folders, out or Path("comparison.html"))
+    if out is not None:
+        raise StudyError(
+            "cannot write the report elsewhere: it is report.html in its run folder. Leave --out "
+            "out; it is for the page that compares several runs"
+        )
+    return report_folder(folders[0])
 
 
 def report_arms(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from paramreuse.engine.plain import checked_output, device_of
 from paramreuse.errors import ModelError, ParamReuseError, ScoreError, SiteMismatchError
+from paramreuse.notebook import progress_bar
 from paramreuse.recommendation.averaged import AveragedModel
 from paramreuse.recommendation.bench import Bench
 from paramreuse.recommendation.candidates import ENSEMBLE, FULL, MIXES, Candidate
@@ -88,7 +89,8 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
             given.
         seed: Of folds, fresh networks and trainings.
         folder: Keeps each measured fold, so that the same call goes on where it was.
-        progress: Called with the trainings spent, and the most that will be.
+        progress: Called with the trainings spent, and the most that will be; a notebook shows a
+            bar where it is left out.
 
     Returns:
         The start, the trained model and the gain to expect.
@@ -128,7 +130,8 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
             length,
             seed,
         )
-        return _Run(bench, sites, misfits, budget, progress).result()
+        shown = progress or progress_bar("recommend")
+        return _Run(bench, sites, misfits, budget, shown).result()
     finally:
         ledger.close()
 

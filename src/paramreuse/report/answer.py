@@ -13,7 +13,7 @@ from paramreuse.report.ends import (
     speed_sentences,
     trials_at_end,
 )
-from paramreuse.report.start_words import instruction, training_command
+from paramreuse.report.start_words import instruction, plain_number, training_command
 from paramreuse.report.starts import (
     CONTROLS,
     FULL,
@@ -79,6 +79,7 @@ class Answer:
         num_subjects: Labelled subjects that each of the starts was trained on; None if not known.
         sources: Names of the sources, best first.
         is_long: Whether ``starts`` were trained twice as long as the study says.
+        gain: What the start to use gained over scratch, or is predicted to; None where not known.
     """
 
     kind: str
@@ -91,6 +92,7 @@ class Answer:
     num_subjects: int | None = None
     sources: tuple[str, ...] = ()
     is_long: bool = False
+    gain: Interval | None = None
 
 
 def answer_of(facts: Facts) -> Answer:
@@ -149,7 +151,13 @@ def _recommended(facts: Facts, recommendation: Mapping[str, Any]) -> Answer:
         starts=starts,
         chosen=chosen,
         sources=_ordered(facts, order),
+        gain=_interval(recommendation["gain"]) if source else None,
     )
+
+
+def _interval(triple: Sequence[Any]) -> Interval:
+    mean, low, high = (_number(value) for value in triple)
+    return Interval(mean, low, high, "80 %")
 
 
 def _predicted(triple: Sequence[Any]) -> str:
@@ -207,6 +215,7 @@ def _measured(facts: Facts, compared: _Compared) -> Answer:
         num_subjects=compared.number,
         sources=_ordered(facts, [s.source for s in starts if s.strategy not in CONTROLS]),
         is_long=compared.is_long,
+        gain=None if chosen.strategy == SCRATCH else gain,
     )
 
 
@@ -251,10 +260,11 @@ def _scratch_sentences(facts: Facts, compared: _Compared, starts: Sequence[Start
     if not others:
         return [f"{reached}. No other start was trained."]
     loss = gain_of(compared.ends, others[0].key, _NO_SOURCE)
-    behind = f" ({_with_ends(loss)})" if loss is not None else ""
+    behind = f", a difference of {_with_ends(loss)}" if loss is not None else ""
+    which = f"best of {len(others)} starts" if len(others) > 1 else "only start"
     return [
-        f"{reached}; the best of {len(others)} starts from a source, "
-        f"“{instruction(others[0])}”, {_plain(others[0].score.mean)}{behind}."
+        f"{reached}; the {which} from a source, “{instruction(others[0])}”, "
+        f"{_plain(others[0].score.mean)}{behind}."
     ]
 
 
@@ -324,8 +334,8 @@ def _number(value: Any) -> float:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "\u2212")
+    return plain_number(value, sign="+")
 
 
 def _plain(value: float) -> str:
-    return f"{value:.3f}".replace("-", "\u2212")
+    return plain_number(value)

@@ -8,7 +8,7 @@ import numpy as np
 
 from paramreuse.report.answer import Answer, Facts, answer_of
 from paramreuse.report.contents import ReportData
-from paramreuse.report.start_words import label
+from paramreuse.report.start_words import label, plain_number
 from paramreuse.report.starts import CONTROLS, SCRATCH, Start, trials_of
 
 _MOST_ROWS = 12
@@ -93,7 +93,7 @@ def picture_of(answer: Answer) -> Picture | None:
             StartRow(
                 label=label(start),
                 source=start.source,
-                score=f"{start.score.mean:.3f}",
+                score=plain_number(start.score.mean),
                 ends=_ends(start),
                 at=place(start.score.mean),
                 low=place(start.score.low),
@@ -103,7 +103,9 @@ def picture_of(answer: Answer) -> Picture | None:
             for start in shown
         ),
         scratch=None if scratch is None else place(scratch.score.mean),
-        ticks=tuple((place(at) or 0.0, f"{at:g}") for at in _ticks(low, high)),
+        ticks=tuple(
+            (place(at) or 0.0, f"{at:g}".replace("-", "\u2212")) for at in _ticks(low, high)
+        ),
         caption=_caption(answer, shown),
         left_out=len(scored) - len(shown),
     )
@@ -167,13 +169,14 @@ def _ticks(low: float, high: float) -> list[float]:
             step *= factor
             break
     first = np.ceil(low / step)
-    return [round(float(k * step), 12) for k in np.arange(first, np.floor(high / step) + 1)]
+    # Plus 0: of a step back to nothing, numpy makes -0.
+    return [round(float(k * step), 12) + 0.0 for k in np.arange(first, np.floor(high / step) + 1)]
 
 
 def _ends(start: Start) -> str:
     if not start.score.is_known:
         return ""
-    return f"{start.score.low:.3f} to {start.score.high:.3f}".replace("-", "\u2212")
+    return f"{plain_number(start.score.low)} to {plain_number(start.score.high)}"
 
 
 def _role(answer: Answer, start: Start) -> str:

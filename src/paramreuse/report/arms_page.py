@@ -1,4 +1,4 @@
-"""The page on which the arms of one study file are compared: tables, and nothing to load."""
+"""The page on which several runs are compared: tables, and nothing to load."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ class ArmsPage:
     """What the page shows.
 
     Attributes:
-        name: Name of the studies.
+        name: Its heading.
         tables: The tables, in order.
-        reports: Address of each arm's own page, by name of the arm.
-        not_run: Names of the arms that have not run.
+        reports: Address of each run's own page, by name of the run.
+        not_run: Names of those that have not run.
     """
 
     name: str
@@ -60,7 +60,7 @@ def arms_html(page: ArmsPage) -> str:
     return readable(
         environment.from_string(own_file("arms.html")).render(
             page=page,
-            tables=[(table.title, *_cells(table.rows)) for table in page.tables],
+            tables=[_shown(table) for table in page.tables],
             version=__version__,
             style=as_html(style),
             style_digest=digest(style),
@@ -68,9 +68,10 @@ def arms_html(page: ArmsPage) -> str:
     )
 
 
-def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    return columns, [[_cell(row.get(name)) for name in columns] for row in rows]
+def _shown(table: Table) -> tuple[str, list[str], list[list[str]]]:
+    columns = list(dict.fromkeys(name for row in table.rows for name in row))
+    cells = [[_cell(row.get(name)) for name in columns] for row in table.rows]
+    return table.title, [name.replace("_", " ") for name in columns], cells
 
 
 def _cell(value: object) -> str:

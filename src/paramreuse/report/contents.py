@@ -85,12 +85,14 @@ class ExampleImage:
         labels: Integer classes, shape ``(H, W)``; None where there are none.
         predictions: Integer classes, shape ``(H, W)`` each, by what was asked: ``"untouched"``,
             ``"worst swap: W 1 of acdc-ae"``, ...
+        scores: Mean score of the subject under some of these, by the same words.
     """
 
     name: str
     image: NDArray[Any]
     labels: NDArray[Any] | None = None
     predictions: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +120,8 @@ class ReportData:
         claims: One row per claim that was checked.
         curves: Learning curves: ``model epoch train_loss validation_score``.
         transfer_curves: Those of the starts of the transfer, with the same columns.
+        subject_scores: Rows ``model subject score`` of the starts of the transfer, that to use and
+            the one it is compared with first.
         examples: Images to look at.
         provenance: Versions, seeds, commands, data split, times, warnings; values may be nested.
         missing: Why a part is not there, by name of the part: ``sweep``, ``transfer``, ...
@@ -138,6 +142,7 @@ class ReportData:
     claims: Sequence[Row] = ()
     curves: Sequence[Row] = ()
     transfer_curves: Sequence[Row] = ()
+    subject_scores: Sequence[Row] = ()
     examples: Sequence[ExampleImage] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)

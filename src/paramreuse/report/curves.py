@@ -32,8 +32,19 @@ def sweep_curve(
         place in the network, and ``label`` says which layer that is. Empty when no single swap of
         the kind was swept.
     """
+    return curve_in(sweep.frame(confidence=confidence), sweep, kind, replacement)
+
+
+def curve_in(frame: "pd.DataFrame", sweep: Sweep, kind: str, replacement: str) -> "pd.DataFrame":
+    """Return the same from the table of a sweep, which several curves share.
+
+    Args:
+        frame: ``sweep.frame()``.
+        sweep: What was measured.
+        kind: As for ``sweep_curve``.
+        replacement: As for ``sweep_curve``.
+    """
     single = {swap.name for swap in sweep.swaps if swap.is_single}
-    frame = sweep.frame(confidence=confidence)
     frame = frame[
         frame["swap"].isin(single) & (frame["kind"] == kind) & (frame["replacement"] == replacement)
     ]

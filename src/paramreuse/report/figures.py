@@ -20,7 +20,7 @@ from paramreuse.report.colours import (
     VERDICT_COLOURS,
     VERDICT_GLYPHS,
 )
-from paramreuse.report.curves import sweep_curve
+from paramreuse.report.curves import curve_in
 from paramreuse.report.transfer_table import summarise_transfer
 from paramreuse.reuse.verdict import Verdict
 from paramreuse.sites.layers import Kind
@@ -61,13 +61,20 @@ def plot_sweep(
         ScoreError: No single swap of the kind was swept.
         MissingExtraError: matplotlib is not installed.
     """
-    curve = sweep_curve(sweep, kind, replacement=replacement)
+    axes = ax if ax is not None else new_axes()
+    _draw_curve(axes, sweep, sweep.frame(), kind=kind, replacement=replacement)
+    axes.set_title(kind if title is None else title)
+    axes.legend(fontsize="small", frameon=False)
+    return axes
+
+
+def _draw_curve(axes: "Axes", sweep: Sweep, frame: Table, *, kind: str, replacement: str) -> None:
+    curve = curve_in(frame, sweep, kind, replacement)
     if curve.empty:
         raise ScoreError(
             f"cannot draw kind {kind!r}: no single swap of it was swept. Swept kinds: "
             f"{sorted({swap.kind for swap in sweep.swaps if swap.is_single})}"
         )
-    axes = ax if ax is not None else new_axes()
     styles = class_styles(sweep.classes, sweep.foreground)
     for name, of_class in curve.groupby("class", sort=False):
         colour, dashes, width = styles[str(name)]
@@ -83,9 +90,7 @@ def plot_sweep(
             label=str(name),
         )
     _label_layers(axes, curve["position"].tolist(), curve["label"].tolist())
-    axes.set(xlabel="layer", ylabel="score after the swap", title=kind if title is None else title)
-    axes.legend(fontsize="small", frameon=False)
-    return axes
+    axes.set(xlabel="layer", ylabel="score after the swap")
 
 
 def figure_sweep(sweep: Sweep, *, replacement: str = SOURCE) -> "Figure":
@@ -105,9 +110,10 @@ def figure_sweep(sweep: Sweep, *, replacement: str = SOURCE) -> "Figure":
         raise ScoreError("cannot draw the sweep: it swapped no site by itself")
     figure = new_figure((4.2 * min(3, len(kinds)), 3.2 * -(-len(kinds) // 3)))
     grid = figure.subplots(-(-len(kinds) // 3), min(3, len(kinds)), sharey=True, squeeze=False)
+    frame = sweep.frame()
     for axes, kind in zip(grid.flat, kinds, strict=False):
-        plot_sweep(sweep, kind=kind, ax=axes, replacement=replacement)
-        axes.get_legend().remove()
+        _draw_curve(axes, sweep, frame, kind=kind, replacement=replacement)
+        axes.set_title(kind)
     for axes in grid[:, 1:].flat:
         axes.set_ylabel("")
     for axes in grid.flat[len(kinds) :]:
@@ -245,7 +251,7 @@ def _draw_cell(axes: "Axes", column: int, row: int, word: str) -> None:
         va="center",
         fontsize=8,
         color="white" if word in ("reusable", "not reusable") else "black",
-    )
+    ).set_in_layout(False)
 
 
 def _add_verdict_legend(axes: "Axes", words: Sequence[str]) -> None:

@@ -13,11 +13,12 @@ from paramreuse.report.payload import missing_parts, page_payload
 from paramreuse.report.plain_tables import plain_tables
 from paramreuse.report.plain_values import embedded_json, plain, readable
 from paramreuse.report.requirements import require_report_extra
+from paramreuse.report.words import WORDS
 from paramreuse.reuse.verdict import judge
 
 _SCRIPTS = (
-    *("elements.js", "judging.js", "charts.js", "network_map.js", "layer_panel.js"),
-    *("tables.js", "answer.js", "sections.js", "outcome_sections.js", "page.js"),
+    *("elements.js", "terms.js", "judging.js", "charts.js", "network_map.js", "layer_panel.js"),
+    *("tables.js", "answer.js", "sections.js", "subjects.js", "outcome_sections.js", "page.js"),
 )
 
 
@@ -66,6 +67,7 @@ def render_page(data: ReportData) -> str:
         tables=plain_tables(data),
         summaries=[_summary(source) for source in data.sources],
         missing=missing_parts(data),
+        words=WORDS,
         provenance=plain(dict(data.provenance)),
         style=as_html(style),
         script=as_html(script),

@@ -1,7 +1,6 @@
 """The data of the page, as its script reads them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isnan
 
 from paramreuse.report.answer import Answer
 from paramreuse.report.answer_view import answer_shown, plan_trial
@@ -10,7 +9,8 @@ from paramreuse.report.contents import Histogram, ReportData, Row, SourceReport
 from paramreuse.report.pictures import picture_rows
 from paramreuse.report.plain_values import plain, short, table
 from paramreuse.report.swap_facts import swap_facts
-from paramreuse.report.transfer_table import summarise_transfer, transfer_classes
+from paramreuse.report.transfer_table import best_first, summarise_transfer, transfer_classes
+from paramreuse.report.words import WORDS
 from paramreuse.reuse.network import BETTER, REUSABLE_SHARE, WHAT_CAN_TELL
 from paramreuse.reuse.verdict import ROUNDING, control_notes
 from paramreuse.sites.matching import Site, output_channels, units_of
@@ -65,7 +65,7 @@ def page_payload(data: ReportData, answer: Answer | None = None) -> dict[str, ob
             for source in data.sources
         ],
         "transfer": table(data.transfer),
-        "transferSummary": plain(_best_first(_summed(data, classes))),
+        "transferSummary": plain(best_first(_summed(data, classes))),
         "transferClasses": transfer_classes(data.transfer, classes),
         "depth": plain([dict(row) for row in data.depth]),
         "rewind": plain([dict(row) for row in data.rewind]),
@@ -73,24 +73,16 @@ def page_payload(data: ReportData, answer: Answer | None = None) -> dict[str, ob
         "claims": table(data.claims),
         "curves": table(data.curves),
         "transferCurves": table(data.transfer_curves),
+        "subjectScores": table(data.subject_scores),
         "examples": picture_rows(data.examples),
         "classes": classes,
+        "words": dict(WORDS),
     }
 
 
 def _summed(data: ReportData, classes: Sequence[str]) -> list[Row]:
     tolerance = data.sources[0].tolerance if data.sources else TOLERANCE
     return [*summarise_transfer(data.transfer, classes, tolerance=tolerance)]
-
-
-def _best_first(rows: Iterable[Row]) -> list[Row]:
-    """Order rows of the transfer by number of subjects, the best of each first, NaN last."""
-
-    def place(row: Row) -> tuple[object, bool, float]:
-        mean = float(str(row["mean"]))
-        return row["num_subjects"], isnan(mean), -mean
-
-    return sorted(rows, key=place)
 
 
 def known_sites(data: ReportData) -> list[Site]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from paramreuse.report.colours import CLASS_COLOURS
 from paramreuse.report.contents import ExampleImage
+from paramreuse.report.plain_values import plain
 
 _MOST_PIXELS = 256
 """Longest side of a picture; a larger image is thinned out."""
@@ -21,11 +22,17 @@ def picture_rows(examples: Iterable[ExampleImage]) -> list[object]:
     """Return each example as a name and titled pictures, each a ``data:`` address."""
     rows: list[object] = []
     for example in examples:
-        pictures = [{"title": "image", "uri": _address(_painted(example.image, None))}]
+        pictures: list[dict[str, object]] = [
+            {"title": "image", "uri": _address(_painted(example.image, None))}
+        ]
         layers = {} if example.labels is None else {"labels": example.labels}
         layers |= dict(example.predictions)
         pictures += [
-            {"title": title, "uri": _address(_painted(example.image, classes))}
+            {
+                "title": title,
+                "uri": _address(_painted(example.image, classes)),
+                "score": plain(example.scores.get(title)),
+            }
             for title, classes in layers.items()
         ]
         rows.append({"name": example.name, "pictures": pictures})
@@ -53,8 +60,8 @@ def _rgb(colour: str) -> NDArray[np.float64]:
 
 
 def _address(pixels: NDArray[np.uint8]) -> str:
-    from matplotlib.image import imsave
+    from PIL import Image
 
     buffer = BytesIO()
-    imsave(buffer, pixels, format="png")
+    Image.fromarray(pixels).save(buffer, format="png")
     return "data:image/png;base64," + b64encode(buffer.getvalue()).decode("ascii")

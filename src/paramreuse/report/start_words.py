@@ -94,6 +94,21 @@ def label(start: Start) -> str:
     return _WORDS[name][1] if name in _WORDS else name
 
 
+def full_label(start: Start) -> str:
+    """Name a start in a few words, with its source: ``"everything, t1-seg"``."""
+    return f"{label(start)}, {start.source}" if start.source else label(start)
+
+
+def plain_number(value: float, *, sign: str = "") -> str:
+    """Return a score with three decimals, without a minus in front of nothing.
+
+    Args:
+        value: The score.
+        sign: ``"+"`` where gains are marked too.
+    """
+    return f"{round(value, 3) + 0.0:{sign}.3f}".replace("-", "\u2212")
+
+
 def training_command(
     folder: str, start: Start, num_subjects: int | None = None, length: str = ""
 ) -> str:

@@ -1,7 +1,9 @@
 """Transfer results of several seeds, added up with an interval over the seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +84,19 @@ def summarise_transfer(
             summary[f"{name}_reached"] = len(reached)
         summaries.append(summary)
     return summaries
+
+
+def best_first(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Order rows of ``summarise_transfer`` by number of subjects, the best of each first.
+
+    A row without a mean comes last.
+    """
+
+    def place(row: Mapping[str, Any]) -> tuple[object, bool, float]:
+        mean = float(row["mean"])
+        return row["num_subjects"], isnan(mean), -mean
+
+    return [dict(row) for row in sorted(rows, key=place)]
 
 
 def _ends(trainings: Sequence[Row], rows: Sequence[Row], tolerance: float) -> dict[str, object]:

@@ -158,13 +158,13 @@ class Verdict:
         return network if has_control else f"{network} (without a control)"
 
     def _shares(self) -> Iterator[str]:
-        """Say how large the share is and how many words may be wrong, where there are any."""
+        """Say how large the share is and how many verdicts may be wrong, where there are any."""
         low, high = self.kernel_share_interval
         span = f" ({low:.2f} to {high:.2f})" if high > low else ""
         yield f"{self.kernel_share:.2f}{span} of those where the control fails"
         decided = sum(j.verdict in _DECIDED for j in self.judgements)
         if decided and self.num_subjects:
-            yield f"of {decided} words about {self.expected_wrong:.1f} may be wrong"
+            yield f"of {decided} verdicts about {self.expected_wrong:.1f} may be wrong"
 
     def rows(self) -> Iterator[dict[str, object]]:
         """Yield the rows of ``frame``."""

@@ -10,7 +10,13 @@ from typing import Any
 from paramreuse.errors import StudyError
 from paramreuse.report.answer import Answer, Facts, answer_of
 from paramreuse.report.starts import Trial
-from paramreuse.study.cautions import one_seed, speed_in_gain, unconverged, untrained_sources
+from paramreuse.study.cautions import (
+    nothing_learnt,
+    one_seed,
+    speed_in_gain,
+    unconverged,
+    untrained_sources,
+)
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.findings import Findings
 from paramreuse.study.records import (
@@ -145,6 +151,8 @@ def _cautions(
     yield from dict.fromkeys(v.useless for v in findings.verdicts.values() if v.useless)
     names = findings.study.sources
     yield from untrained_sources({name: store.read(StoredDistance, source=name) for name in names})
+    constants = [s.constant for s in findings.sweeps.values() if s.constant is not None]
+    yield from nothing_learnt(trials, max(constants, default=None), tolerance)
     yield from one_seed(trials)
     yield from speed_in_gain(trials, long_trials, tolerance)
     # What was measured at twice the length says more of the starts than their curves do.

@@ -26,6 +26,24 @@ def untrained_sources(distances: Mapping[str, Sequence[StoredDistance]]) -> Iter
             )
 
 
+def nothing_learnt(
+    trials: Sequence[Trial], constant: float | None, tolerance: float
+) -> Iterator[str]:
+    """Say so where no start does better than the same class everywhere.
+
+    Args:
+        trials: Trainings of the transfer.
+        constant: What the same class everywhere scores; None where not known.
+        tolerance: Smallest difference that counts.
+    """
+    reached = [trial.mean for trial in trials if not isnan(trial.mean)]
+    if reached and constant is not None and max(reached) <= constant + tolerance:
+        yield (
+            f"no training does better than predicting one class everywhere ({constant:.3f}), so "
+            "nothing can be said of any start; train longer"
+        )
+
+
 def one_seed(trials: Sequence[Trial]) -> Iterator[str]:
     """Say so where every start was trained once."""
     if trials and max(trial.seed for trial in trials) == 0:

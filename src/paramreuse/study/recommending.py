@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from paramreuse.recommendation.recommending import recommend
 from paramreuse.recommendation.result import Recommendation
 from paramreuse.reuse.plan_file import write_plan
 from paramreuse.study.config import TARGET, Study
+from paramreuse.study.pictures import PREDICTIONS, write_predictions
 from paramreuse.study.run import run_study
 from paramreuse.study.talk import Step, Talk
 from paramreuse.study.transfer.own_training import own_training
@@ -96,8 +97,10 @@ def recommend_in_study(
             folder=run_folder / FOLDER,
             progress=_in_percent(step),
         )
-    validated = _validation_score(bench, recommendation.model)
-    _write(run_folder / FOLDER, recommendation, validated, study.name)
+    validation = _validation_scores(bench, recommendation.model)
+    validated = float(np.mean(list(validation.values()))) if validation else math.nan
+    _write(bench, recommendation, validated)
+    _write_predictions(bench, recommendation.model, validation)
     return recommendation, validated
 
 
@@ -115,13 +118,17 @@ def _in_percent(step: Step) -> Callable[[float, float], None]:
     return lambda spent, budget: step(round(100 * min(1.0, spent / budget)), 100)
 
 
-def _validation_score(bench: Workbench, model: nn.Module) -> float:
-    _, scores = score_subjects(model, bench.validation_batches(), bench.score)
-    return float(np.nanmean(subject_means(scores, bench.score.foreground)))
+def _validation_scores(bench: Workbench, model: nn.Module) -> dict[str, float]:
+    """Return the mean score of every validation subject that has one."""
+    subjects, scores = score_subjects(model, bench.validation_batches(), bench.score)
+    means = subject_means(scores, bench.score.foreground).tolist()
+    pairs = zip(map(str, subjects), means, strict=True)
+    return {subject: mean for subject, mean in pairs if math.isfinite(mean)}
 
 
-def _write(folder: Path, recommendation: Recommendation, validated: float, study: str) -> None:
+def _write(bench: Workbench, recommendation: Recommendation, validated: float) -> None:
     """Write the model, its plan and the numbers, each whole or not at all."""
+    folder, study = bench.folder / FOLDER, bench.study.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_checkpoint(
@@ -136,10 +143,22 @@ def _write(folder: Path, recommendation: Recommendation, validated: float, study
         content = recommendation.as_json() | {"validation_score": validated}
         write_text(folder / SUMMARY, json.dumps(plain(content), indent=1) + "\n")
     except OSError as error:
-        raise StudyError(
-            f"cannot write the recommendation to {str(folder)!r}: {error.strerror}. Give another "
-            "folder with --out"
-        ) from error
+        raise _unwritable(folder, error) from error
+
+
+def _write_predictions(bench: Workbench, model: nn.Module, scores: Mapping[str, float]) -> None:
+    folder = bench.folder / FOLDER
+    try:
+        write_predictions(bench, model, scores, folder / PREDICTIONS)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> StudyError:
+    return StudyError(
+        f"cannot write the recommendation to {str(folder)!r}: {error.strerror}. Give another "
+        "folder with --out"
+    )
 
 
 def plain(content: Any) -> Any:

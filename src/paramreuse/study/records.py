@@ -314,6 +314,28 @@ class TransferEpoch:
         return self.source, self.strategy, self.num_subjects, self.seed
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A slice of a validation subject, its labels, or what a network says of it.
+
+    Attributes:
+        shown: ``image``, ``labels``, ``untouched``, ``swap/SOURCE`` or ``transfer/TRAINING``.
+        subject: The subject.
+        slice: Where the slice came from.
+        rows: Number of rows of pixels.
+        columns: Number of columns.
+        pixels: A byte per pixel, row by row, compressed by zlib: grey values or classes.
+    """
+
+    TABLE: ClassVar[str] = "pictures"
+    shown: str
+    subject: str
+    slice: str
+    rows: int
+    columns: int
+    pixels: bytes
+
+
 Record: TypeAlias = (
     Fact
     | FinishedStage
@@ -330,6 +352,7 @@ Record: TypeAlias = (
     | LongTransferScore
     | TransferStep
     | TransferEpoch
+    | StoredPicture
 )
 """A row of one of the store's tables."""
 

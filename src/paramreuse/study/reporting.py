@@ -2,24 +2,24 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramreuse.errors import ParamReuseError, StudyError
-from paramreuse.files import whole_file, write_text
-from paramreuse.plain_text import csv_text, plain_figure
-from paramreuse.report.connections import layer_edges
+from paramreuse.errors import StudyError
+from paramreuse.files import write_text
+from paramreuse.plain_text import csv_text
 from paramreuse.report.contents import Histogram, ReportData, SourceReport
 from paramreuse.report.page import write_report
-from paramreuse.reuse.verdict import Verdict, share_curve
+from paramreuse.reuse.verdict import share_curve
 from paramreuse.sites.lending import lend, tensors_of
-from paramreuse.sites.matching import Site, sites_of, source_key
+from paramreuse.sites.matching import sites_of, source_key
 from paramreuse.study.answering import answer_in, trials_in
 from paramreuse.study.config import TARGET, Study
+from paramreuse.study.drawn_figures import drawings_of, write_figures
 from paramreuse.study.examples import example_images
 from paramreuse.study.findings import Findings, findings_of
 from paramreuse.study.job import Job, opened
@@ -35,16 +35,16 @@ from paramreuse.study.records import (
 )
 from paramreuse.study.stages import costliest_words
 from paramreuse.study.store import Store
+from paramreuse.study.structure import structure_of
 from paramreuse.study.transfer.attempts import attempts_of
 from paramreuse.study.transfer.curves import start_curves
 from paramreuse.study.transfer.depth import depth_rows
-from paramreuse.study.transfer.rewound import rewind_rows, stored_audits
+from paramreuse.study.transfer.rewound import rewind_rows
+from paramreuse.study.transfer.subject_scores import subject_scores
 from paramreuse.study.transfer.table import transfer_rows
-from paramreuse.sweep.outcomes import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 _BINS = 24
 _TOLERANCES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -65,13 +65,12 @@ def write_job_report(job: Job) -> Path:
         for name in ("tables", "figures"):
             (folder / name).mkdir(exist_ok=True)
         findings = findings_of(job.bench.study, job.store)
+        texts: dict[str, str] = {}
         for name, frame in _tables(findings, data).items():
-            write_text(folder / "tables" / f"{name}.csv", csv_text(frame))
+            texts[name] = csv_text(frame)
+            write_text(folder / "tables" / f"{name}.csv", texts[name])
             job.tracker.log_table(name, frame)
-        for name, figure in _figures(findings, data).items():
-            with whole_file(folder / "figures" / f"{name}.svg") as draft:
-                plain_figure(figure).savefig(draft, format="svg", bbox_inches="tight")
-            job.tracker.log_figure(name, figure)
+        write_figures(drawings_of(findings, data), folder / "figures", texts, job.tracker)
     except OSError as error:
         raise StudyError(f"cannot write into {str(folder)!r}: {error.strerror}") from error
     page = folder / "report.html"
@@ -88,24 +87,19 @@ def report_data(job: Job) -> ReportData:
     missing = {}
     if study.transfer is None:
         missing["transfer"] = "the study asks for no transfer training"
-    sites: tuple[Site, ...] = ()
-    edges = None
-    try:
-        sites, edges = _structure(job)
-    except ParamReuseError as error:
-        missing["connections"] = str(error)
-    try:
-        examples = example_images(job)
-    except ParamReuseError as error:
-        examples = ()
-        missing["examples"] = str(error)
+    structure = structure_of(job)
+    if structure.edges is None:
+        missing["connections"] = structure.reason
+    examples = example_images(job.bench.folder, findings, answer)
+    if not examples:
+        missing["examples"] = "none were kept when this was measured"
     return ReportData(
         study=study.name,
         network=_network_name(study.network.name),
         score="Dice",
         sources=sources,
-        sites=sites,
-        edges=edges,
+        sites=structure.sites,
+        edges=structure.edges,
         transfer=_transfer(findings),
         depth=depth_rows(job, *trials_in(findings)),
         rewind=rewind_rows(store, attempts_of(study, store)),
@@ -115,6 +109,7 @@ def report_data(job: Job) -> ReportData:
             for row in map(asdict, store.read(TrainedEpoch))
         ],
         transfer_curves=start_curves(study, store, answer.num_subjects),
+        subject_scores=subject_scores(trials_in(findings)[answer.is_long], answer),
         examples=examples,
         provenance=_provenance(job),
         missing=missing,
@@ -128,14 +123,6 @@ def _ranking(findings: Findings, best_first: Sequence[str]) -> list[dict[str, An
     if len(rows) < 2:
         return []
     return sorted(rows, key=lambda row: best_first.index(str(row["source"])))
-
-
-def _structure(job: Job) -> tuple[tuple[Site, ...], list[tuple[str, str]]]:
-    """Return the target's sites and the connections between its layers."""
-    target = job.bench.model(TARGET)
-    images = job.bench.images(job.bench.target.data).validation.images
-    example = images[:2].to(job.bench.torch_device)
-    return tuple(sites_of(target, example_input=example)), layer_edges(target, example)
 
 
 def _network_name(name: str) -> str:
@@ -296,46 +283,3 @@ def _tables(findings: Findings, data: ReportData) -> dict[str, "pd.DataFrame"]:
 
 def _rows(store: Store, kind: type[Record]) -> list[dict[str, Any]]:
     return [asdict(record) for record in store.read(kind)]
-
-
-def _figures(findings: Findings, data: ReportData) -> dict[str, "Figure"]:
-    import pandas as pd
-
-    from paramreuse.report import block_figures, figures
-
-    drawn: dict[str, Figure] = {}
-    compared = [
-        {"source": source.name} | dict(row) for source in data.sources for row in source.comparison
-    ]
-    for source in data.sources:
-        if source.sweep is not None:
-            drawn |= _sweep_figures(source.name, source.sweep, findings.verdicts[source.name])
-        if source.batchnorm:
-            frame = pd.DataFrame(source.batchnorm)
-            drawn[f"batchnorm-{source.name}"] = _of(figures.plot_batchnorm, frame)
-    if compared:
-        drawn["distances"] = _of(figures.plot_distance, pd.DataFrame(compared))
-    if data.transfer:
-        drawn["transfer"] = _of(figures.plot_transfer, pd.DataFrame(data.transfer))
-    if data.depth:
-        drawn["depth"] = _of(block_figures.plot_depth_curve, pd.DataFrame(data.depth))
-    audits = stored_audits(findings.store, attempts_of(findings.study, findings.store))
-    for (name, number), audited in audits.items():
-        drawn[f"rewind-{name}-{number}"] = _of(block_figures.plot_rewind, audited)
-    return drawn
-
-
-def _sweep_figures(name: str, sweep: Sweep, verdict: Verdict) -> dict[str, "Figure"]:
-    from paramreuse.report import figures
-
-    if not any(swap.is_single for swap in sweep.swaps):
-        return {}
-    return {
-        f"sweep-{name}": figures.figure_sweep(sweep),
-        f"map-{name}": _of(figures.plot_map, verdict),
-    }
-
-
-def _of(plot: Callable[[Any], Any], content: object) -> "Figure":
-    figure: Figure = plot(content).figure
-    return figure

@@ -20,12 +20,14 @@ from paramreuse.study.completeness import forget_stage
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.findings import findings_of
 from paramreuse.study.job import Job, epoch_columns, followed, opened
+from paramreuse.study.pictures import keep_swap_pictures, keep_target_pictures
 from paramreuse.study.records import (
     TRANSFERRED,
     Record,
     SplitSubject,
     StoredDistance,
     StoredLineage,
+    StoredPicture,
     StoredShift,
     StoredSourceScore,
     StoredSweep,
@@ -41,6 +43,7 @@ from paramreuse.study.stored_sweep import (
     recalibrated_name,
     write_sweep,
 )
+from paramreuse.study.structure import keep_structure
 from paramreuse.study.unchanged import note_checkpoint, note_images, note_model
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.recalibrated import sweep_recalibrated
@@ -85,6 +88,8 @@ def run_train(job: Job) -> str:
         job.bench.model(TARGET), job.bench.validation_batches(), job.bench.score
     )
     dice = float(np.nanmean(subject_means(scores, job.bench.score.foreground)))
+    keep_target_pictures(job)
+    keep_structure(job)
     return f"target's mean Dice {dice:.3f} on {len(subjects)} subjects ({', '.join(parts)})"
 
 
@@ -122,7 +127,7 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
 _MEASURED: tuple[type[Record], ...] = (
     *(StoredSweep, SweepScore, TrialStatistics),
     *(StoredDistance, StoredShift, StoredLineage, StoredSourceScore),
-    *TRANSFERRED,
+    *(*TRANSFERRED, StoredPicture),
 )
 
 
@@ -216,6 +221,7 @@ def _sweep_one(job: Job, source: str) -> Sweep:
             progress=progress,
         )
     write_sweep(job.store, source, sweep)
+    keep_swap_pictures(job, source, sweep)
     return sweep
 
 

@@ -58,3 +58,7 @@ CREATE TABLE IF NOT EXISTS transfer_epochs (
     seed INTEGER NOT NULL, epoch INTEGER NOT NULL, train_loss REAL, validation_score REAL,
     seconds REAL, PRIMARY KEY (source, strategy, num_subjects, seed, epoch)
 );
+CREATE TABLE IF NOT EXISTS pictures (
+    shown TEXT NOT NULL, subject TEXT NOT NULL, slice TEXT NOT NULL, rows INTEGER NOT NULL,
+    columns INTEGER NOT NULL, pixels BLOB NOT NULL, PRIMARY KEY (shown, subject)
+);

@@ -13,6 +13,7 @@ from paramreuse.compare.distance import compare_models
 from paramreuse.engine.plain import device_of, require_evaluation_mode
 from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.errors import ScoreError
+from paramreuse.notebook import progress_bar
 from paramreuse.sites.lending import Weights, lend
 from paramreuse.sites.matching import compare_sites, require_sites
 from paramreuse.sites.swaps import (
@@ -81,7 +82,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         exclude: Keys of sites to leave out.
         seed: Seed of controls and intervals.
         log: Keeps statistics as they are measured and gives them back after an interruption.
-        progress: Called with the number of evaluations done, and of all.
+        progress: Called with the number of evaluations done, and of all; a notebook shows a bar
+            where it is left out.
 
     Returns:
         Scores per swap, replacement, subject and class.
@@ -99,6 +101,7 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
     if stop not in (None, "decided"):
         raise ScoreError(f"unknown rule stop={stop!r}: expected None or 'decided'")
     lent = lend(target, source)
+    progress = progress or progress_bar("sweep")
     with ONE_AT_A_TIME, untouched_random_state():
         match = compare_sites(
             target, lent, exclude=exclude, example_input=_example(target, batches)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from paramreuse.errors import CheckpointError, ModelError
 from paramreuse.extras import missing_extra
+from paramreuse.notebook import progress_bar
 from paramreuse.reuse.freezing import trainable_parameters
 from paramreuse.training.settings import (
     EpochRow,
@@ -178,15 +179,17 @@ class EpochEnd(Checkpoint):  # type: ignore[misc]
 
 
 class ProgressLine(Callback):  # type: ignore[misc]
-    """One line on stderr that says how far the training is; nothing where nobody watches."""
+    """Says how far the training is: a bar in a notebook, a line where somebody watches stderr."""
 
     def __init__(self, num_epochs: int) -> None:
         self._num_epochs = num_epochs
         self._progress: Any = None
+        self._bar: Callable[[float, float | None], None] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: TrainingModule) -> None:
         """Draw the line."""
-        if not sys.stderr.isatty():
+        self._bar = progress_bar("training")
+        if self._bar is not None or not sys.stderr.isatty():
             return
         from rich.console import Console
         from rich.progress import Progress
@@ -198,8 +201,10 @@ class ProgressLine(Callback):  # type: ignore[misc]
         )
         self._progress.start()
 
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         """Advance the line."""
+        if self._bar is not None:
+            self._bar(trainer.global_step, self._num_epochs * trainer.num_training_batches)
         if self._progress is not None:
             self._progress.advance(self._task)
 

@@ -17,12 +17,14 @@ def results_markdown(content: ResultsContent) -> str:
         content: What the page shows.
     """
     lines = [f"# {_text(content.title)}", ""]
-    lines += [f"- {_text(key)}: {_text(value)}" for key, value in content.provenance.items()]
     for section in content.sections:
-        lines += ["", *_section_lines(section)]
+        lines += [*_section_lines(section), ""]
     if content.missing:
-        lines += ["", "## Not here", ""]
+        lines += ["## Not here", ""]
         lines += [f"- {_text(name)}: {_text(reason)}" for name, reason in content.missing.items()]
+        lines.append("")
+    lines += ["## Provenance", ""]
+    lines += [f"- {_text(key)}: {_text(value)}" for key, value in content.provenance.items()]
     return readable("\n".join(lines) + "\n")
 
 

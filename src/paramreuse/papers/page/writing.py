@@ -117,13 +117,13 @@ def write_results(
         {"profile": evidence.profile or "none", "paramreuse": __version__}
         | {name: str(value) for name, value in (provenance or {}).items()},
         (
-            Section("Arms", "", _shown(frames, "arms"), links=_report_links(evidence, folder)),
             Section("Claims", _ABOUT_CLAIMS, _shown(frames, "claims", "rules", "claim-numbers")),
             Section("Tables", _ABOUT_TABLES, _shown(frames, "table-1", "table-2", "table-3")),
             Section("Figures", _ABOUT_FIGURES, figures=_shown_figures(figures.frames, drawings)),
             Section(
                 "Summaries", _ABOUT_SUMMARIES, _shown(frames, "ablation", "shares", "distances")
             ),
+            Section("Arms", "", _shown(frames, "arms"), links=_report_links(evidence, folder)),
         ),
         dict(figures.missing) | dict(tables.missing),
     )

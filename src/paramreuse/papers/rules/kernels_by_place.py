@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import hypergeom
 
 from paramreuse.papers.arms import pspnet_arm
 from paramreuse.papers.evidence import Evidence, NotMeasuredError
@@ -49,6 +48,8 @@ class _Table:
 
         Source: Fisher's exact test, one-sided.
         """
+        from scipy.stats import hypergeom
+
         predicted = self.predicted_not + self.predicted_reusable
         total = predicted + self.other_not + self.other_reusable
         return float(hypergeom.sf(least - 1, total, predicted, self.num_not))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from paramreuse.papers.arms import biased_pspnet_arm, pspnet_arm, unet_arm
 from paramreuse.papers.evidence import Arm, Evidence, NotMeasuredError
@@ -152,6 +151,8 @@ def _correlation(drops: Array, layers: Array, confidence: float, seed: int) -> E
 
 def _spearman(rows: Array, layers: Array) -> Array:
     """Return each row's rank correlation with the layers, 0 for a row of equal values."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(rows.round(_DECIMALS), axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     depth = rankdata(layers) - (len(layers) + 1) / 2

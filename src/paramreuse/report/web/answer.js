@@ -62,10 +62,10 @@ function lede(source, counts) {
     : ` Of those where the control fails that is ${percent(counts.share)}${counts.high > counts.low ? ` (${percent(counts.low)} to ${percent(counts.high)})` : ''}.`;
   return [
     obstacle(source) && h('p', { class: 'strong' }, obstacle(source)),
-    h('p', null, h('strong', null, `${counts.loadable} of ${counts.total} kernel layers`), ` of ${source.name} can be swapped in${same} and cost ${allowed(state.tolerance)}`,
-      rest.length ? `; ${rest.join(', ')}.` : '.',
-      among, couldTip(counts) && ' The undecided ones could still change the answer.',
-      wrong.decided > 0 && source.sweep.subjects.length > 0 && ` Of all ${wrong.decided} words about ${wrong.wrong.toFixed(1)} may be wrong.`),
+    h('p', null, h('strong', null, `${counts.loadable} of ${counts.total} `, term('kernel layer', 'kernel layers')), ` of ${source.name} can be swapped in${same} and cost ${allowed(state.tolerance)}`,
+      rest.length ? ['; ', explained(rest.join(', '), ['control', 'undecided', 'not finite']), '.'] : '.',
+      explained(among, rest.some((part) => part.includes('control')) ? [] : ['control']), couldTip(counts) && ' The undecided ones could still change the answer.',
+      wrong.decided > 0 && source.sweep.subjects.length > 0 && ` Of all ${wrong.decided} verdicts about ${wrong.wrong.toFixed(1)} may be wrong.`),
     h('p', { class: 'aside' }, `By the papers’ rule, which looks at the point estimate and at no control, ${counts.papers} of ${counts.total} pass. `
       + `A network is called reusable when at least ${percent(DATA.share)} of its kernel layers are where the control fails.`),
   ].filter(Boolean);
@@ -140,13 +140,13 @@ function nextCard(source) {
   for (const kind of KINDS) {
     const ofKind = counted.filter((swap) => swap.kind === kind);
     const numbers = ofKind.filter(loads).map((swap) => swap.layer);
-    if (ofKind.length) list.append(h('dt', null, kind), h('dd', null, numbers.length === ofKind.length ? `all ${ofKind.length}` : numbers.length ? trimmed(ranges(numbers)) : 'none'));
+    if (ofKind.length) list.append(h('dt', null, term(kind)), h('dd', null, numbers.length === ofKind.length ? `all ${ofKind.length}` : numbers.length ? trimmed(ranges(numbers)) : 'none'));
   }
   const command = source.planCommand.replaceAll('{tolerance}', String(state.tolerance));
   const moved = source.plan && state.tolerance !== source.tolerance;
   const trial = source.planTrial;
   return card(trial.chosen ? 'What to do next' : 'The plan of single swaps',
-    h('p', { class: 'strong', id: 'plan-count' }, single.length ? `Load ${counted.filter(loads).length} of ${count(counted.length, 'site')}, train the rest` : 'Sweep single sites to get a plan'),
+    h('p', { class: 'strong', id: 'plan-count' }, single.length ? [`Load ${counted.filter(loads).length} of ${counted.length} `, term('site', counted.length === 1 ? 'site' : 'sites'), ', train the rest'] : 'Sweep single sites to get a plan'),
     single.length > 0 && list,
     single.length > 0 && planWarnings(source, trial).map((text) => h('p', { class: 'warning' }, text)),
     num(source.jointDrop) <= state.tolerance && h('p', null, `Swapped in at once, the plan of the study costs ${fmtScore(source.jointDrop)}.`),
@@ -200,14 +200,14 @@ function sureCard(source) {
   const settled = counts.total - counts.words.undecided - counts.words['too few subjects'];
   const people = sweep.subjects.length;
   return card('How sure',
-    h('p', { class: 'strong' }, `${settled} of ${count(counts.total, noun)} settled`),
+    h('p', { class: 'strong' }, `${settled} of ${count(counts.total, noun)} `, term('settled')),
     h('p', null, people > 1 ? `Every drop has a ${fmt(source.confidence * 100)} % interval over ${people} subjects, paired by subject and corrected for skewness. `
       + 'A swap passes when the whole interval is within the tolerance.'
       : people === 1 ? 'There is one subject only, so no interval and nothing can be settled.'
         : 'One number was measured for all subjects together, so there are no intervals, only point estimates.'),
-    h('p', null, sweep.controls.length ? `Control: ${sweep.controls.join(', ')}. Where it passes as well, the source is not what helps.`
+    h('p', null, sweep.controls.length ? [term('control', 'Control'), `: ${sweep.controls.join(', ')}. Where it passes as well, the source is not what helps.`]
       : 'No control was run: a swap that costs nothing proves little.'),
-    [...new Set([...sweep.notes, ...source.notes])].map((note) => h('p', null, note)));
+    [...new Set([...sweep.notes, ...source.notes])].map((note) => h('p', null, sentence(note))));
 }
 
 function surerCard(source) {
@@ -223,7 +223,7 @@ function surerCard(source) {
   }
   if (!sweep.subjects.length) tips.push('Scores per subject: sweep with batches instead of evaluate=, so that there are intervals.');
   if (sweep.subjects.length === 1) tips.push(`More subjects, ${DATA.fewestSubjects} at least: with one, nothing can be settled.`);
-  if (whyUseless(sweep, state.tolerance)) tips.unshift('A better target: with this one no word means anything.');
+  if (whyUseless(sweep, state.tolerance)) tips.unshift('A better target: with this one no verdict means anything.');
   if (networkWord(source, state.tolerance) === 'blind') tips.unshift('Another question: single swaps cannot tell here. Load the network as a whole and train, or sweep the rewind.');
   if (!sweep.controls.length) tips.push('A control: the same swaps with shuffled or re-initialised values.');
   if (!source.lineage || source.lineage === 'undecided') tips.push('The lineage: compare target and source, to know whether they share a start.');
@@ -241,8 +241,8 @@ const LINEAGE = {
 function lineageCard(source) {
   const [head, meaning] = LINEAGE[source.lineage] || ['Not compared', 'Whether source and target share a start has not been tested.'];
   const same = num(source.identicalShare);
-  return card('Lineage', h('p', { class: 'strong' }, head), h('p', null, meaning),
-    source.lineageReason && h('p', null, source.lineageReason),
+  return card(term('lineage', 'Lineage'), h('p', { class: 'strong' }, head), h('p', null, meaning),
+    source.lineageReason && h('p', null, sentence(source.lineageReason)),
     same > 0 && h('p', null, `${fmt(Number((same * 100).toPrecision(2)))} % of the values are identical.`),
-    !source.sweep && source.notes.map((note) => h('p', null, note)));
+    !source.sweep && source.notes.map((note) => h('p', null, sentence(note))));
 }

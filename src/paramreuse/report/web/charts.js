@@ -130,7 +130,13 @@ function thinned(all, frame) {
   const room = Math.max(...all.map(([, text]) => String(text).length), 1) * 6.4 + 6;
   const fits = Math.max(1, Math.floor((frame.area.right - frame.area.left) / room));
   const stride = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find((n) => all.length / n <= fits) || all.length;
-  return all.filter((_, index) => index % stride === 0);
+  /* Layers of one kind may stand close together at one end. */
+  let last = -Infinity;
+  return all.filter((_, index) => index % stride === 0).filter(([at]) => {
+    if (frame.px(at) - last < room) return false;
+    last = frame.px(at);
+    return true;
+  });
 }
 
 function ruler(line, frame) {

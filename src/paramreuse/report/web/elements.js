@@ -72,6 +72,12 @@ function percent(share) {
   return Number.isFinite(share) ? `${Math.round(share * 100)} %` : '–';
 }
 
+/* What was written as a remark, as a sentence. */
+function sentence(text) {
+  const ended = /[.!?]$/.test(text) ? text : `${text}.`;
+  return ended[0].toUpperCase() + ended.slice(1);
+}
+
 function count(number, noun) {
   return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }

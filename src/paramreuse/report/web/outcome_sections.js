@@ -34,7 +34,7 @@ function buildTransfer() {
     };
   }, { legend: true });
   section('transfer', 'What reuse gains', 'Transfer', 'Each start trained and scored on validation subjects; bars are 95 % intervals over seeds.',
-    h('div', { class: 'box' }, figure), h('div', { class: 'box' }, table), buildDepth(), buildRewind(), ...(DATA.transferCurves.rows.length ? curvePanels(DATA.transferCurves) : []), lazyTable('Every training', () => plainTable('Every training', DATA.transfer)));
+    h('div', { class: 'box' }, figure), h('div', { class: 'box' }, table), buildDepth(), buildRewind(), ...subjectPanel(), ...(DATA.transferCurves.rows.length ? curvePanels(DATA.transferCurves) : []), lazyTable('Every training', () => plainTable('Every training', DATA.transfer)));
 }
 
 /* Gain over scratch against how much of the network is loaded. */
@@ -122,8 +122,9 @@ function curvePanels(curves) {
 
 function buildExamples() {
   const key = DATA.classes.slice(1).map((name, k) => ({ name, colour: DATA.colours[k % DATA.colours.length], width: 8 }));
-  section('examples', 'What it looks like', 'Images', 'The network’s answer untouched, and under the worst and the best swap.', legend(key),
+  const score = (picture) => (picture.score === null || picture.score === undefined ? null : h('b', null, `${DATA.score} ${fmtScore(picture.score)}`));
+  section('examples', 'What it looks like', 'Images', 'Of each subject the slice with most to see; the score beside a picture is of the whole subject.', legend(key),
     h('div', { class: 'images' }, DATA.examples.map((example) => h('div', { class: 'box' }, h('h3', null, example.name),
       h('div', { class: 'strip', tabindex: 0, role: 'group', 'aria-label': `Pictures of ${example.name}` }, example.pictures.map((picture) => h('figure', null,
-        h('img', { src: picture.uri, alt: `${example.name}: ${picture.title}` }), h('figcaption', null, picture.title))))))));
+        h('img', { src: picture.uri, alt: `${example.name}: ${picture.title}` }), h('figcaption', null, h('span', null, picture.title), score(picture)))))))));
 }

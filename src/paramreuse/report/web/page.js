@@ -58,7 +58,7 @@ function buildBar() {
   const bar = byId('bar');
   const { most, step } = parts.scale;
   bar.hidden = false;
-  bar.append(h('label', { for: 'slider' }, 'Tolerance'),
+  bar.append(h('label', { for: 'slider', title: DATA.words.tolerance }, 'Tolerance'),
     h('input', { id: 'slider', type: 'range', min: 0, max: most, step, value: state.tolerance, 'aria-valuetext': `${fmt(state.tolerance)} ${DATA.score}`, oninput: (event) => pickTolerance(Number(event.target.value)) }),
     h('label', { for: 'exact', class: 'unseen' }, 'Tolerance, exactly'),
     h('input', { id: 'exact', type: 'number', min: 0, step: 'any', value: state.tolerance, oninput: (event) => event.target.value !== '' && pickTolerance(Number(event.target.value)) }),

@@ -14,16 +14,16 @@ function sourceColour(index) {
 function buildSections() {
   buildShare();
   if (DATA.sites.length) buildMapSection();
+  if (DATA.transfer.rows.length) buildTransfer();
+  if (DATA.examples.length) buildExamples();
   if (DATA.sources.some((source) => source.sweep)) {
     buildSweeps();
     buildSets();
   }
   if (DATA.sources.some((source) => source.comparison.rows.length)) buildDistance();
   if (DATA.sources.some((source) => source.batchnorm.rows.length)) buildBatchNorm();
-  if (DATA.transfer.rows.length) buildTransfer();
   buildTables();
   if (DATA.curves.rows.length) buildCurves();
-  if (DATA.examples.length) buildExamples();
 }
 
 function buildShare() {
@@ -52,15 +52,15 @@ function buildShare() {
 function buildMapSection() {
   const host = h('div', { class: 'scroll', id: 'map-host' });
   const glyph = (word) => h('span', { class: 'key' }, s('svg', { width: 20, height: 20, viewBox: '0 0 20 20', 'aria-hidden': 'true' },
-    s('g', { class: `v-${slug(word)}` }, s('rect', { x: 1, y: 1, width: 18, height: 18, rx: 4 }), s('path', { class: 'glyph', d: GLYPHS[word], transform: 'translate(10 10)' }))), word === 'none' ? 'not swept' : word);
+    s('g', { class: `v-${slug(word)}` }, s('rect', { x: 1, y: 1, width: 18, height: 18, rx: 4 }), s('path', { class: 'glyph', d: GLYPHS[word], transform: 'translate(10 10)' }))), word === 'none' ? 'not swept' : term(word));
   const table = DATA.sources.some((source) => source.sweep) && siteTable();
-  const about = DATA.edges ? 'Front to back; height is the number of channels, arcs are connections that skip layers or branch off. A column is a layer, a cell one of its tensors. Open one for its numbers.'
-    : 'Front to back in order of execution; height is the number of channels. How the layers are connected was not recorded. A column is a layer, a cell one of its tensors. Open one for its numbers.';
+  const about = DATA.edges ? 'Front to back; height is the number of channels, arcs are connections that skip layers or branch off. A column is a layer, a cell one of its tensors (a site). Open one for its numbers.'
+    : 'Front to back in order of execution; height is the number of channels. How the layers are connected was not recorded. A column is a layer, a cell one of its tensors (a site). Open one for its numbers.';
   const named = () => document.querySelector('#map-svg');
   section('map', 'The network', 'Network', about,
     h('div', { class: 'box' },
       h('figcaption', null, h('span', { class: 'legend' }, [...VERDICTS, 'none'].map(glyph)), exportButtons('network map', named, null)),
-      host),
+      host, h('p', { class: 'note', id: 'kinds' }, KINDS.filter((kind) => DATA.sites.some((site) => site.kind === kind)).map((kind, i) => [i ? ' · ' : '', h('b', null, kind), ` ${DATA.words[kind]}`]))),
     table && h('details', { class: 'box' }, h('summary', null, 'The same as a table'), table));
   wireMap(host);
   if (!table) return;

@@ -267,7 +267,7 @@ def _figure_seconds(sample: Sweep, clock: Clock) -> float:
         from paramreuse.report.figures import figure_sweep
 
         before = clock()
-        figure_sweep(sample).savefig(io.BytesIO(), format="svg", bbox_inches="tight")
+        figure_sweep(sample).savefig(io.BytesIO(), format="svg")
         return clock() - before
     return 0.0
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from math import isfinite, nan
 
-from paramreuse.report.start_words import label
+from paramreuse.report.start_words import full_label
 from paramreuse.report.starts import Interval, Start
 from paramreuse.study.config import Study
 from paramreuse.study.records import TransferEpoch
@@ -28,8 +28,7 @@ def start_curves(study: Study, store: Store, num_subjects: int | None) -> list[d
     grouped: dict[tuple[str, int], list[TransferEpoch]] = {}
     for row in store.read(TransferEpoch):
         if row.training in wanted:
-            name = label(Start(row.strategy, row.source, Interval(nan)))
-            key = f"{name}, {row.source}" if row.source else name
+            key = full_label(Start(row.strategy, row.source, Interval(nan)))
             grouped.setdefault((key, row.epoch), []).append(row)
     return [
         {

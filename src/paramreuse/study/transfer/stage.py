@@ -15,6 +15,7 @@ from paramreuse.data.selection import draw_subjects
 from paramreuse.reuse.plan import Plan
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.job import Job
+from paramreuse.study.pictures import forget_training_pictures, keep_training_pictures
 from paramreuse.study.records import TransferEpoch, TransferStep
 from paramreuse.study.transfer.attempts import (
     Attempt,
@@ -96,6 +97,7 @@ def _forget(job: Job, attempt: Attempt) -> None:
     on_the_way = () if attempt.is_long else (TransferEpoch, TransferStep)
     for kind in (attempt.scores, *on_the_way):
         job.store.remove(kind, **attempt.columns)
+    forget_training_pictures(job.store, attempt)
     facts = (_recipe_name(attempt), f"kept/{attempt.name}", length_fact(attempt.name))
     for name in facts if attempt.is_long else (*facts, rewind_fact(attempt)):
         job.store.remove_fact(name)
@@ -156,6 +158,7 @@ def _recipe(training: ModelSpec, plan: Plan | None) -> dict[str, Any]:
 def _store_scores(job: Job, attempt: Attempt, model: nn.Module) -> None:
     bench = job.bench
     trained = model.to(bench.torch_device)
+    keep_training_pictures(job, attempt, trained)
     subjects, scores = score_subjects(trained, bench.validation_batches(), bench.score)
     rows = [
         attempt.scores(*attempt.training, str(subject), label, float(scores[i, k]))
