@@ -9,7 +9,8 @@ from typing import Any
 
 from paramreuse.errors import StudyError
 from paramreuse.report.answer import Answer, Facts, answer_of
-from paramreuse.report.starts import Trial
+from paramreuse.report.start_words import label
+from paramreuse.report.starts import Interval, Start, Trial
 from paramreuse.study.cautions import (
     nothing_learnt,
     one_seed,
@@ -26,7 +27,7 @@ from paramreuse.study.records import (
     TransferEpoch,
     TransferScore,
 )
-from paramreuse.study.transfer.attempts import attempts_of
+from paramreuse.study.transfer.attempts import Attempt, attempts_of
 from paramreuse.study.transfer.table import (
     TrainingDice,
     training_of,
@@ -170,7 +171,7 @@ def _curves(findings: Findings, *, with_starts: bool) -> dict[str, list[tuple[in
     """Return the validation scores of the target and, if asked, of every start, by name."""
     curves: dict[str, list[tuple[int, float]]] = {}
     store = findings.store
-    wanted = {attempt.training: attempt.name for attempt in attempts_of(findings.study, store)}
+    wanted = {attempt.training: _called(attempt) for attempt in attempts_of(findings.study, store)}
     for row in store.read(TrainedEpoch, model=TARGET):
         curves.setdefault("the target", []).append((row.epoch, row.validation_score))
     for epoch in store.read(TransferEpoch) if with_starts else ():
@@ -178,6 +179,13 @@ def _curves(findings: Findings, *, with_starts: bool) -> dict[str, list[tuple[in
         if name is not None:
             curves.setdefault(name, []).append((epoch.epoch, epoch.validation_score))
     return curves
+
+
+def _called(attempt: Attempt) -> str:
+    """Name a training as a sentence can, e.g. ``"everything from t1-seg (repetition 2)"``."""
+    name = label(Start(attempt.strategy, attempt.source, Interval(nan)))
+    source = f" from {attempt.source}" if attempt.source else ""
+    return f"{name}{source}" + (f" (repetition {attempt.seed + 1})" if attempt.seed else "")
 
 
 def _time_to_answer(findings: Findings) -> str:
