@@ -100,6 +100,16 @@ def test_sources_are_ordered_by_likeness_and_without_it_by_what_they_score_untra
     assert [look.source for look in rank_looks(looks, Evidence())] == ["x", "y"]
 
 
+def test_scratch_is_chosen_where_everything_is_predicted_to_lose_more_than_a_tie() -> None:
+    def chosen(full: float) -> str:
+        scores = {("", "scratch"): [0.5] * 3, ("x", "full"): [full] * 3}
+        return decide(trial_evidence(scores), ["x"], 3, prior=PRIOR).chosen.candidate
+
+    # Half of the measured difference and the grid's .01: -.002 and -.008.
+    assert chosen(0.476) == "full"
+    assert chosen(0.464) == "scratch"
+
+
 def test_a_candidate_is_chosen_when_its_prediction_is_more_than_a_tie_ahead() -> None:
     scores = {
         ("", "scratch"): [0.5, 0.5, 0.5],

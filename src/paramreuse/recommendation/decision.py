@@ -20,14 +20,15 @@ from paramreuse.recommendation.prior import Measured, Prior, read_prior
 Array = NDArray[np.float64]
 
 TIE = 0.005
-"""Predicted differences within this go to the simpler candidate, in units of the score."""
+"""Predicted differences within this are a tie, in units of the score."""
 
 WORTH = 0.7
 """Least share of what a fresh draw costs that a source's own values must save. In 104 audits of the
 grid every real source saved at least 0.72, every shuffled one at most 0.69."""
 
-SIMPLEST = (SCRATCH, AS_IS, FULL, HEAD)
-"""Candidates from simple to intricate; those not named come last, in their own order."""
+PREFERRED = (FULL, SCRATCH, AS_IS, HEAD)
+"""Who wins a tie; those not named come last, in their own order. Everything of a worthy source
+costs no more than scratch, and on the grid seldom lost to it: docs/results/gain.md."""
 
 _NORMAL_80 = 1.2816
 """Ninetieth percentile of the normal distribution: 80 % lie within so many deviations."""
@@ -56,7 +57,7 @@ class Decision:
 
     Attributes:
         options: Every measured candidate, the one with the largest predicted gain first.
-        chosen: The one to take: the simplest within a tie of the best.
+        chosen: The one to take: of those within a tie of the best, the preferred one.
         gain: Predicted gain of the chosen one over scratch: mean, low, high, 80 %.
         gain_over_full: Likewise over loading everything from the best source.
         scratch: Predicted score of scratch on new subjects.
@@ -90,9 +91,9 @@ def decide(
     worthy = [source for source in measured if is_worthy(evidence, source)]
     for source, gain in _gains_of_full(evidence, worthy, learned).items():
         options += options_of(evidence, source, gain, learned)
-    options.sort(key=lambda option: (-option.gain, _simplicity(option)))
+    options.sort(key=lambda option: (-option.gain, _preference(option)))
     within = [option for option in options if option.gain >= options[0].gain - TIE]
-    chosen = min(within, key=_simplicity)
+    chosen = min(within, key=_preference)
     full = max((o.gain for o in options if o.candidate == FULL), default=0.0)
     over_full = chosen.gain - full
     return Decision(
@@ -189,9 +190,9 @@ def zero_shot_share(evidence: Evidence, source: str) -> float:
     return float(np.clip(np.mean(list(as_is.values())) / top, 0.0, 1.0)) if top > 0 else 0.0
 
 
-def _simplicity(option: Option) -> tuple[int, str]:
-    known = option.candidate in SIMPLEST
-    return (SIMPLEST.index(option.candidate) if known else len(SIMPLEST)), option.candidate
+def _preference(option: Option) -> tuple[int, str]:
+    known = option.candidate in PREFERRED
+    return (PREFERRED.index(option.candidate) if known else len(PREFERRED)), option.candidate
 
 
 def _score_of_scratch(evidence: Evidence, options: Sequence[Option], prior: Prior) -> float:
