@@ -1,7 +1,10 @@
 """Random damage to every kind of file: what comes of it is a value or one of our errors.
 
-``PARAMREUSE_FUZZ_SECONDS`` is how long each parser is tried, a fraction of a second if not given;
-``PARAMREUSE_FUZZ_SEED`` begins elsewhere.
+Damaged files that were refused at a place where none had been refused before are kept, read first
+the next time, and damaged further; ``tests/corpus`` has the smallest for each place.
+``PARAMREUSE_FUZZ_SECONDS`` is for how much processor time each parser is tried, a fraction of a
+second if not given; ``PARAMREUSE_FUZZ_SEED`` begins elsewhere; ``PARAMREUSE_FUZZ_CORPUS`` names a
+folder that finds are added to.
 """
 
 import json
@@ -20,8 +23,10 @@ from paramreuse.checkpoint import read_checkpoint
 from paramreuse.errors import ParamReuseError
 from paramreuse.reuse.plan_file import read_plan
 from paramreuse.study.study_file import read_study
+from samples.corpus import Corpus
 from samples.mutation import inside, mutated
 from samples.reader_sets import WRITERS
+from samples.soak import note
 
 SECONDS = float(os.environ.get("PARAMREUSE_FUZZ_SECONDS", "0.3"))
 SEED = int(os.environ.get("PARAMREUSE_FUZZ_SEED", "0"))
@@ -100,32 +105,49 @@ def targets_of(name: str, root: Path) -> list[Target]:
     return [Target(path, small.slices) for path in sorted(root.rglob("*")) if path.is_file()]
 
 
+def read_damaged(target: Target, damaged: bytes, folder: Path) -> ParamReuseError | None:
+    """Put damaged bytes in a file's place and read it; anything but our errors fails the test."""
+    target.path.write_bytes(damaged)
+    started = time.process_time()
+    refused = None
+    try:
+        target.read()
+    except ParamReuseError as error:
+        refused = error
+    except BaseException as error:
+        kept = folder / f"finding-{target.path.name}"
+        kept.write_bytes(damaged)
+        pytest.fail(f"{target.path.name}: {type(error).__name__}: {error}; kept as {kept}")
+    assert time.process_time() - started < LONGEST_SECONDS, f"{target.path.name}, {damaged!r}"
+    return refused
+
+
 @pytest.mark.parametrize("name", ["checkpoints", "texts", *sorted(WRITERS)])
 def test_damage_gives_a_value_or_an_error_of_ours(name: str, tmp_path: Path) -> None:
     targets = targets_of(name, tmp_path)
     whole = [target.path.read_bytes() for target in targets]
-    for target in targets:
+    corpus = Corpus(name, [str(target.path.relative_to(tmp_path)) for target in targets])
+    for target, content in zip(targets, whole, strict=True):
         target.read()
+        for kept in corpus.of(target.path.relative_to(tmp_path)):
+            read_damaged(target, kept, tmp_path)
+        target.path.write_bytes(content)
     rng = np.random.default_rng([SEED, len(name)])
-    end, tried = time.monotonic() + SECONDS, 0
-    while time.monotonic() < end or tried < len(targets):
+    end, tried = time.process_time() + SECONDS, 0
+    while time.process_time() < end or tried < len(targets):
         target, content = (kind[tried % len(targets)] for kind in (targets, whole))
+        place = target.path.relative_to(tmp_path)
+        kept = corpus.of(place)
+        start = kept[int(rng.integers(len(kept)))] if kept and rng.random() < 0.3 else content
         change = lambda piece: mutated(piece, rng, whole)  # noqa: E731
         # Now and then what no checksum would let through.
-        damaged = (
-            change(content) if rng.random() < 0.2 else inside(target.path.name, content, change)
-        )
-        target.path.write_bytes(damaged)
-        started = time.process_time()
-        try:
-            target.read()
-        except ParamReuseError:
-            pass
-        except BaseException as error:
-            kept = tmp_path / f"finding-{target.path.name}"
-            kept.write_bytes(damaged)
-            pytest.fail(f"{target.path.name}: {type(error).__name__}: {error}; kept as {kept}")
-        assert time.process_time() - started < LONGEST_SECONDS, f"{target.path.name}, {damaged!r}"
+        if start is not content or rng.random() < 0.2:
+            damaged = change(start)
+        else:
+            damaged = inside(target.path.name, start, change)
+        refused = read_damaged(target, damaged, tmp_path)
+        if refused is not None:
+            corpus.add(place, damaged, refused)
         target.path.write_bytes(content)
         tried += 1
-    print(f"{name}: {tried} damaged files")
+    note(f"fuzzing, {name}", tried=tried, processor_s=SECONDS, places_of_refusal=len(corpus))
