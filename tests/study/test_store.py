@@ -23,6 +23,8 @@ from samples.studies import seeded
 from samples.sweeps import kernel, made_up_sweep
 
 NUM_BATCHES = 3
+SYNCED = 2
+"""SQLite's number for a commit that waits for the disk."""
 
 
 @pytest.fixture
@@ -233,3 +235,17 @@ def test_matching_sites_survive_the_store(store: Store) -> None:
 
     assert stored is not None
     assert [swap.sites[0] for swap in stored.swaps] == sites
+
+
+def test_lasting_facts_wait_for_the_disk_all_or_none_and_others_do_not(store: Store) -> None:
+    def waits() -> bool:
+        return store._connection.execute("PRAGMA synchronous").fetchone()[0] == SYNCED
+
+    with store.lasting():
+        store.put_fact("one", 1)
+        waited = waits()
+    with pytest.raises(StudyError), store.lasting():
+        store.write([TrainedEpoch("target", 1, 0.5, 0.5, 1.0), TrainedEpoch("target", {}, 0, 0, 0)])
+
+    assert (waited, waits()) == (True, False)
+    assert (store.fact("one"), store.count(TrainedEpoch.TABLE)) == (1, 0)

@@ -255,3 +255,22 @@ def test_null_comes_back_as_nan(tmp_path: Path) -> None:
     assert np.isnan(epoch.validation_score)
     assert (epoch.model, epoch.epoch, epoch.train_loss) == ("target", 1, 0.5)
     store.close()
+
+
+def test_a_run_that_ended_right_after_a_training_still_tells_its_model_from_another(
+    tmp_path: Path,
+) -> None:
+    study, folder = study_of(trained_content()), tmp_path / "run"
+    run_study(study, folder, until="train")
+    store = Store(folder / STORE)
+    digest = store.fact("model/target")
+    # As if the process had been killed between the file and the note of it.
+    store.remove("facts", name="model/target")
+    store.remove("stages", stage="train")
+    store.close()
+
+    run_study(study, folder, until="train")
+
+    store = Store(folder / STORE)
+    assert store.fact("model/target") == digest is not None
+    store.close()

@@ -131,8 +131,9 @@ def _run_stage(job: Job, name: str) -> None:
         summary = STAGES[name](job)
     seconds = time.perf_counter() - start
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    note_rows(job.store, name)
-    job.store.write([FinishedStage(name, fingerprint, summary, seconds, now)])
+    with job.store.lasting():
+        note_rows(job.store, name)
+        job.store.write([FinishedStage(name, fingerprint, summary, seconds, now)])
     job.talk.say(name, f"{summary} ({seconds:.1f} s)")
 
 
@@ -171,7 +172,8 @@ def open_job(bench: Workbench, talk: Talk | None = None) -> Iterator[Job]:
             store = Store(folder / STORE)
             opened.callback(store.close)
             if not known:
-                store.put_fact("provenance", provenance())
+                with store.lasting():
+                    store.put_fact("provenance", provenance())
             _require_results(folder, store)
             watch_images(bench, store)
             # Last: what makes a folder a run folder.

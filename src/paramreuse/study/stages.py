@@ -82,6 +82,7 @@ def run_train(job: Job) -> str:
             continue
         if not job.bench.checkpoint(name).exists():
             _train_one(job, name, spec)
+        _note_trained(job, name)
         measure = "Dice" if spec.task == "segmentation" else "minus squared error"
         parts.append(f"{name}: {measure} {job.store.fact(f'best/{name}'):.3f}")
     subjects, scores = score_subjects(
@@ -114,14 +115,20 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
         )
     for row in result.history:
         keep(row)
-    job.store.put_fact(f"best/{name}", result.best_score)
+    # On the disk before the model, which is not trained again once it is there.
+    with job.store.lasting():
+        job.store.put_fact(f"best/{name}", result.best_score)
     path = job.bench.checkpoint(name)
     path.parent.mkdir(exist_ok=True)
     write_checkpoint(path, result.model, {"study": job.bench.study.name, "model": name})
+
+
+def _note_trained(job: Job, name: str) -> None:
+    """Keep what tells a model from another one, also where a run ended right after training it."""
     if note_model(job, name):
         job.talk.say("train", f"{name}: other weights than before, so that all is measured again")
         _forget_measured(job.store)
-    shutil.rmtree(job.bench.folder / "training" / name)
+    shutil.rmtree(job.bench.folder / "training" / name, ignore_errors=True)
 
 
 _MEASURED: tuple[type[Record], ...] = (

@@ -67,7 +67,7 @@ class Store:
                 f"version of paramreuse knows formats up to {FORMAT}. Update paramreuse "
                 "(pip install -U paramreuse)"
             )
-        # A killed process loses nothing with WAL; NORMAL syncs at checkpoints only.
+        # A killed process loses nothing with WAL; NORMAL syncs at checkpoints and in ``lasting``.
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         with self.together():
@@ -125,6 +125,22 @@ class Store:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+    @contextmanager
+    def lasting(self) -> Iterator[None]:
+        """Write all or nothing of what is written inside, and have the disk hold it.
+
+        It then also holds all that was written before. Without this a power cut, though not a
+        killed process, loses the last facts: they are measured again, so nothing else may rest on
+        them by then.
+        """
+        try:
+            with self._naming():
+                self._connection.execute("PRAGMA synchronous = FULL")
+            with self.together():
+                yield
+        finally:
+            self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def write(self, records: Iterable[Record]) -> None:
         """Insert records, or replace those of the same primary key; NaN is stored as NULL."""
