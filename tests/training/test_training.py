@@ -3,10 +3,12 @@
 import io
 import logging
 import math
+import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -233,6 +235,33 @@ def test_an_interrupted_training_resumes_to_the_weights_of_an_uninterrupted_one(
     assert [row.train_loss for row in resumed.history] == [row.train_loss for row in whole.history]
     assert_same_weights(resumed.model, whole.model)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_what_a_training_goes_on_from_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[tuple[str, int]] = []
+    sync, rename = os.fsync, Path.replace
+
+    def noted_sync(descriptor: int) -> None:
+        happened.append(("synced", os.fstat(descriptor).st_ino))
+        sync(descriptor)
+
+    def noted_rename(draft: Path, place: Path) -> Path:
+        happened.append(("renamed", draft.stat().st_ino))
+        return rename(draft, place)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_rename)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+
+    trained(epochs=1, folder=tmp_path / "run")
+
+    last, folder = (path.stat().st_ino for path in (tmp_path / "run/last.ckpt", tmp_path / "run"))
+    assert happened == [("synced", last), ("renamed", last), ("synced", folder)]
+    assert list(elsewhere.iterdir()) == []
 
 
 class StopsOnce(list[object]):

@@ -1,7 +1,6 @@
 """The Lightning side of a training: steps, epochs, the best weights, interruption and progress."""
 
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from paramreuse.errors import CheckpointError, ModelError
 from paramreuse.extras import missing_extra
+from paramreuse.files import whole_file
 from paramreuse.notebook import progress_bar
 from paramreuse.reuse.freezing import trainable_parameters
 from paramreuse.training.settings import (
@@ -27,6 +27,7 @@ from paramreuse.training.settings import (
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.plugins.io import TorchCheckpointIO
 except ImportError as error:
     raise missing_extra("train", "lightning") from error
 
@@ -158,6 +159,21 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         self.best_weights = state["best_weights"]
 
 
+class WholeFiles(TorchCheckpointIO):  # type: ignore[misc]
+    """Writes checkpoints beside their place and syncs them before they take it.
+
+    Lightning's own way goes through the system's temporary folder, where a killed run leaves them,
+    and syncs nothing: after a power cut the newest checkpoint may be empty and the last one gone.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Put a checkpoint at a place; a crash leaves the old one or the new one."""
+        with whole_file(Path(path)) as draft:
+            torch.save(checkpoint, draft)
+
+
 class EpochEnd(Checkpoint):  # type: ignore[misc]
     """Write ``last.ckpt`` after every epoch, then tell the caller.
 
@@ -169,11 +185,9 @@ class EpochEnd(Checkpoint):  # type: ignore[misc]
         self._on_epoch = on_epoch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingModule) -> None:
-        """Write to a second file first: a run killed while writing must find the old one whole."""
+        """Write what the training can be resumed from."""
         if self._path is not None:
-            partial = self._path.with_suffix(".part")
-            trainer.save_checkpoint(partial)
-            os.replace(partial, self._path)
+            trainer.save_checkpoint(self._path)
         if self._on_epoch is not None:
             self._on_epoch(pl_module.history[-1])
 

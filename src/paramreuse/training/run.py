@@ -133,7 +133,7 @@ def _fit(
     from lightning.pytorch.plugins.environments import LightningEnvironment
 
     from paramreuse.training.freeze_plan import FreezePlan
-    from paramreuse.training.module import EpochBatches, EpochEnd, ProgressLine
+    from paramreuse.training.module import EpochBatches, EpochEnd, ProgressLine, WholeFiles
 
     settings = module.settings
     last = _checkpoint_path(settings)
@@ -144,7 +144,7 @@ def _fit(
         accelerator=accelerator[0],
         devices=accelerator[1],
         # Without it a training inside a SLURM job or torchrun would wait for others.
-        plugins=[LightningEnvironment()],
+        plugins=[LightningEnvironment(), WholeFiles()],
         precision=settings.precision,
         max_epochs=settings.epochs,
         callbacks=[
