@@ -6,7 +6,12 @@ from collections.abc import Iterable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, update_bn
+from torch.optim.swa_utils import (
+    AveragedModel,
+    get_ema_avg_fn,
+    get_ema_multi_avg_fn,
+    update_bn,
+)
 from torch.utils.data import DataLoader, TensorDataset
 
 from paramreuse.reuse.averaging import keeping_equal
@@ -157,3 +162,18 @@ def test_a_plain_moving_average_keeps_frozen_tensors_to_the_bit() -> None:
     assert_same(average.module, before)
     # What it is for: the formula alone moves them.
     assert not all(torch.equal(rounded.module.state_dict()[key], t) for key, t in before.items())
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.9, 0.999])
+def test_torchs_average_of_several_tensors_keeps_frozen_ones_by_itself(decay: float) -> None:
+    model = averaged_network()
+    freeze_tensors(model, KEYS)
+    # The count of batches is a whole number, and cut down to one.
+    before = copies(model, KEYS[:-1])
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+    for _ in range(5):
+        average.update_parameters(model)
+
+    # Without FreezePlan, as the Lightning guide says: a + w (b - a) of equal values is a.
+    assert_same(average.module, before)
