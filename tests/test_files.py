@@ -96,6 +96,7 @@ def test_content_and_folder_are_synced_around_the_rename(
 def test_drafts_of_killed_processes_are_swept_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / f".target.safetensors.k3{PART}").write_text("half")
+    (tmp_path / "models" / ".tmpUv8thD").write_text("half, as safetensors calls it")
     (tmp_path / "mine.part").write_text("mine")
     (tmp_path / ".hidden").write_text("mine")
 

@@ -11,6 +11,9 @@ from typing import IO, Any
 PART = ".part"
 """Ending of a file that is being written; its name begins with a dot and that of the file."""
 
+_SAFETENSORS = ".tmp??????"
+"""What safetensors calls a file that it is writing, beside ours."""
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path``; a reader, or a crash, sees the old file or the new one.
@@ -94,9 +97,10 @@ def sweep_parts(folder: Path) -> None:
     Args:
         folder: Folder to look in, with all that are in it.
     """
-    for part in folder.rglob(f".*{PART}"):
-        with suppress(OSError):
-            part.unlink()
+    for pattern in (f".*{PART}", _SAFETENSORS):
+        for part in folder.rglob(pattern):
+            with suppress(OSError):
+                part.unlink()
 
 
 def take_lock(file: IO[Any]) -> bool:
