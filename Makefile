@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help demo test lint docs unit clean
+.PHONY: help demo test lint docs unit soak clean
 
 help:
 	@echo "make demo   run the whole method on the built-in phantom (runs/demo)"
 	@echo "make test   lint, type check and run all tests"
 	@echo "make unit   run the fast tests only"
+	@echo "make soak   kill, fill, cut off, damage and mutate for an hour (PIECES=kills for some of it)"
 	@echo "make docs   build the documents as a site (site/); warnings are errors"
 
 .venv/installed: pyproject.toml constraints.txt
@@ -31,6 +32,9 @@ test: lint docs
 
 unit: .venv/installed
 	$(BIN)/pytest -m "not slow"
+
+soak: .venv/installed
+	$(BIN)/python benchmarks/soak.py $(PIECES)
 
 clean:
 	rm -rf .venv runs site build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

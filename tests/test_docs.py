@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -146,3 +147,16 @@ def test_the_reference_names_all_that_is_public() -> None:
     # A module that is named as a whole is shown with all that it defines.
     shown = {name for name, path in public.items() if {path, paramreuse._HOME_OF[name]} & {*named}}
     assert sorted(public.keys() - shown - elsewhere) == []
+
+
+def test_the_licence_of_every_dependency_is_listed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(r for name in extras for r in extras[name])]
+    for_us = {*extras["dev"], *extras["docs"]} - set(extras["trackers"])
+    names = {re.match(r"[\w-]+", item)[0] for item in wanted if item not in for_us}  # type: ignore[index]
+    told = (DOCS / "reliability.md").read_text(encoding="utf-8")
+
+    unlisted = [name for name in names - {"paramreuse"} if f"| {name} |" not in told]
+
+    assert unlisted == []
