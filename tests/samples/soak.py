@@ -6,13 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import pytest
 
 from samples.studies import trained_content, write_study
 
@@ -100,6 +98,7 @@ class Runner:
     """
 
     def __init__(self, folder: Path, preload: Path | None = None) -> None:
+        self.is_watching = preload is not None
         self._errors = folder / "stderr"
         self._count = folder / "count"
         paths = os.pathsep.join([str(HERE.parent), *sys.path])
@@ -135,7 +134,8 @@ class Runner:
             study: Its file.
             out: The run folder.
             kill_after: Seconds until SIGKILL.
-            watch: Number of the call that fails, its error, and a log; see ``watched_writes.c``.
+            watch: Number of the call that fails, its error (or minus the signal that ends the
+                process there), and a log; see ``watched_writes.c``.
         """
         order: dict[str, Any] = {
             "arguments": ["run", str(study), "--out", str(out), "--device", "cpu"],
@@ -181,11 +181,11 @@ def running(folder: Path, preload: Path | None = None) -> Iterator[Runner]:
         runner.close()
 
 
-def watching_library(folder: Path) -> Path:
-    """Compile ``watched_writes.c``, or skip with the reason."""
+def watching_library(folder: Path) -> Path | None:
+    """Compile ``watched_writes.c``; None where that cannot be done."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if not compiler or not sys.platform.startswith("linux"):
-        pytest.skip("needs Linux and a C compiler, to see what a process writes")
+        return None
     library = folder / "watched_writes.so"
     source = HERE / "watched_writes.c"
     command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"]
@@ -193,24 +193,26 @@ def watching_library(folder: Path) -> Path:
     return library
 
 
-def assert_continues(runner: Runner, study: Path, out: Path, wanted: Tables) -> None:
+@dataclass(frozen=True)
+class LeftAlone:
+    """A study, and what a run of it gives that nothing happens to.
+
+    Attributes:
+        study: Its file.
+        tables: Its tables.
+        seconds: How long it takes.
+    """
+
+    study: Path
+    tables: Tables
+    seconds: float
+
+
+def assert_continues(runner: Runner, out: Path, wanted: LeftAlone) -> None:
     """Run the same command again, which has to end with the same tables as a run left alone."""
-    status = runner.run(study, out)
+    status = runner.run(wanted.study, out)
     assert status == 0, runner.told
     found = tables_of(out)
-    assert found.keys() == wanted.keys()
-    differing = [name for name in wanted if found[name] != wanted[name]]
+    assert found.keys() == wanted.tables.keys()
+    differing = [name for name in found if found[name] != wanted.tables[name]]
     assert differing == []
-
-
-def reference(runner: Runner, study: Path, out: Path) -> tuple[Tables, float]:
-    """Return the tables of a run left alone, and how long it takes when all is warm."""
-    for attempt in ("first", "second"):
-        start = time.monotonic()
-        status = runner.run(study, out.with_name(f"{out.name}-{attempt}"))
-        seconds = time.monotonic() - start
-        assert status == 0, runner.told
-    first, second = (tables_of(out.with_name(f"{out.name}-{n}")) for n in ("first", "second"))
-    assert first, "there is something to compare"
-    assert first == second, "a study gives the same tables twice"
-    return first, seconds

@@ -9,16 +9,7 @@ import numpy as np
 import pytest
 
 from samples.power_cut import Call, Disk, read_log
-from samples.soak import (
-    Runner,
-    assert_continues,
-    much,
-    note,
-    reference,
-    running,
-    tiny_study,
-    watching_library,
-)
+from samples.soak import LeftAlone, Runner, assert_continues, much, note
 
 KINDS = ("nothing more", "names first", "torn")
 
@@ -52,27 +43,25 @@ def test_a_disk_holds_after_a_cut_what_was_synced() -> None:
 
 
 @pytest.mark.slow
-def test_a_power_cut_at_any_moment_loses_no_table(tmp_path: Path) -> None:
+def test_a_power_cut_at_any_moment_loses_no_table(
+    watching: Runner, left_alone: LeftAlone, out: Path
+) -> None:
     dice, rng = random.Random(0), np.random.default_rng(0)  # noqa: S311
-    library = watching_library(tmp_path)
-    study, out = tiny_study(tmp_path / "study.yaml"), tmp_path / "run"
+    calls = calls_of(watching, left_alone.study, out)
+    # What follows a change of names is where order matters; the rest is drawn.
+    renames = [i + 1 for i, call in enumerate(calls) if call.name in ("rename", "create")]
+    trials = much(120, 6)
+    moments = dice.sample(renames, min(len(renames), trials // 2))
+    moments += dice.sample(range(1, len(calls)), trials - len(moments))
     tried: Counter[str] = Counter()
-    with running(tmp_path / "runner", library) as runner:
-        wanted, _ = reference(runner, study, tmp_path / "whole")
-        calls = calls_of(runner, study, out)
-        # What follows a change of names is where order matters; the rest is drawn.
-        renames = [i + 1 for i, call in enumerate(calls) if call.name in ("rename", "create")]
-        trials = much(120, 6)
-        moments = dice.sample(renames, min(len(renames), trials // 2))
-        moments += dice.sample(range(1, len(calls)), trials - len(moments))
-        for number, moment in enumerate(moments):
-            kind = KINDS[number % len(KINDS)]
-            disk = Disk(str(out), folders={str(out)})
-            for call in calls[:moment]:
-                disk.take(call)
-            shutil.rmtree(out)
-            disk.write_after_cut(out, kind, rng)
-            print(moment, kind, calls[moment - 1].name, calls[moment - 1].path, flush=True)
-            assert_continues(runner, study, out, wanted)
-            tried[kind] += 1
+    for number, moment in enumerate(moments):
+        kind = KINDS[number % len(KINDS)]
+        disk = Disk(str(out), folders={str(out)})
+        for call in calls[:moment]:
+            disk.take(call)
+        shutil.rmtree(out)
+        disk.write_after_cut(out, kind, rng)
+        print(moment, kind, calls[moment - 1].name, calls[moment - 1].path, flush=True)
+        assert_continues(watching, out, left_alone)
+        tried[kind] += 1
     note("power cuts", tried=tried.total(), of=len(calls), wrong=0, by_kind=dict(tried))

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,9 +68,10 @@ static int opened(char *to, int descriptor) {
     return below(to);
 }
 
-/* Count a call; 1 if it is the one that has to fail. */
+/* Count a call; 1 if it is the one that has to fail, or to end the process by a signal. */
 static int fails(void) {
     if (++seen != failing) return 0;
+    if (failure < 0) kill(getpid(), -failure);
     errno = failure;
     return 1;
 }
