@@ -30,7 +30,8 @@ def test_a_study_killed_at_random_moments_ends_with_identical_tables(
     dice = random.Random(0)  # noqa: S311
     hit: Counter[str] = Counter()
     num_writes = writes_of(runner, left_alone, out)
-    for trial in range(much(200, 9)):
+    trials = much(200, 9)
+    for trial in range(trials):
         if num_writes and trial % 2:
             # Stages differ more in seconds than in writes.
             moment = (dice.randint(1, num_writes), -signal.SIGKILL, None)
@@ -42,7 +43,7 @@ def test_a_study_killed_at_random_moments_ends_with_identical_tables(
         done = stages_of(out)
         stage = next((stage for stage in STAGES if stage not in done), "report")
         hit["after its end" if status == 0 else stage] += 1
-        if trial % KILLS_PER_RUN == KILLS_PER_RUN - 1:
+        if trial % KILLS_PER_RUN == KILLS_PER_RUN - 1 or trial == trials - 1:
             assert_continues(runner, out, left_alone)
             shutil.rmtree(out)
     tried = hit.total() - hit["after its end"]
