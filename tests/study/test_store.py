@@ -248,4 +248,4 @@ def test_lasting_facts_wait_for_the_disk_all_or_none_and_others_do_not(store: St
         store.write([TrainedEpoch("target", 1, 0.5, 0.5, 1.0), TrainedEpoch("target", {}, 0, 0, 0)])
 
     assert (waited, waits()) == (True, False)
-    assert (store.fact("one"), store.count(TrainedEpoch.TABLE)) == (1, 0)
+    assert (store.fact("one"), store.count(TrainedEpoch)) == (1, 0)

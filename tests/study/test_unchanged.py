@@ -265,8 +265,8 @@ def test_a_run_that_ended_right_after_a_training_still_tells_its_model_from_anot
     store = Store(folder / STORE)
     digest = store.fact("model/target")
     # As if the process had been killed between the file and the note of it.
-    store.remove("facts", name="model/target")
-    store.remove("stages", stage="train")
+    store.remove_fact("model/target")
+    store.remove(FinishedStage, stage="train")
     store.close()
 
     run_study(study, folder, until="train")
