@@ -32,7 +32,7 @@ def test_whichever_write_fails_no_table_is_wrong_and_the_study_goes_on(
     assert watching.run(left_alone.study, out, watch=(0, 0, None)) == 0
     total = watching.num_writes
     assert total > 100, "the calls are seen"
-    for number in range(1, total + 1, -(-total // much(total, 9))):
+    for number in range(1, total + 1, -(-total // much(total, 6))):
         shutil.rmtree(out, ignore_errors=True)
         error = (errno.EIO, errno.ENOSPC)[number % 2]
         status = watching.run(left_alone.study, out, watch=(number, error, None))
@@ -65,7 +65,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_study_on_a_full_disk_goes_on_once_there_is_room(
     runner: Runner, left_alone: LeftAlone, small_disk: Path
 ) -> None:
-    filler, trials = small_disk / "filler", much(24, 3)
+    filler, trials = small_disk / "filler", much(24, 2)
     for trial in range(trials):
         out = small_disk / f"run{trial}"
         space = os.statvfs(small_disk)

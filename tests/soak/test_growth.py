@@ -16,10 +16,11 @@ from paramreuse.sites.swaps import single_swaps
 from paramreuse.sweep.scores import Dice
 from paramreuse.sweep.sweeping import sweep_sites
 from samples.networks import move_off_start
-from samples.soak import much, note
+from samples.soak import WHOLE, much, note
 
-BYTES_PER_SWAP = 4096
-"""More than this, every swap, would be a leak; less is what the allocator does to and fro."""
+BYTES_PER_SWAP = 4096 if WHOLE else 32768
+"""More than this, every swap, would be a leak; less is what the allocator does to and fro, which
+counts for more in a short run."""
 
 
 def resident() -> int:

@@ -30,7 +30,7 @@ def test_a_study_killed_at_random_moments_ends_with_identical_tables(
     dice = random.Random(0)  # noqa: S311
     hit: Counter[str] = Counter()
     num_writes = writes_of(runner, left_alone, out)
-    trials = much(200, 9)
+    trials = much(200, 6)
     for trial in range(trials):
         if num_writes and trial % 2:
             # Stages differ more in seconds than in writes.
