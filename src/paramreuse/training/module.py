@@ -1,6 +1,7 @@
 """The Lightning side of a training: steps, epochs, the best weights, interruption and progress."""
 
 import hashlib
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from paramreuse.errors import CheckpointError, ModelError
 from paramreuse.extras import missing_extra
-from paramreuse.files import whole_file
+from paramreuse.files import write_bytes
 from paramreuse.notebook import progress_bar
 from paramreuse.reuse.freezing import trainable_parameters
 from paramreuse.training.settings import (
@@ -170,8 +171,10 @@ class WholeFiles(TorchCheckpointIO):  # type: ignore[misc]
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Put a checkpoint at a place; a crash leaves the old one or the new one."""
-        with whole_file(Path(path)) as draft:
-            torch.save(checkpoint, draft)
+        # PyTorch writing to a full disk itself would raise a RuntimeError about positions.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_bytes(Path(path), content.getvalue())
 
 
 class EpochEnd(Checkpoint):  # type: ignore[misc]
