@@ -264,6 +264,19 @@ def test_what_a_training_goes_on_from_is_on_the_disk_before_it_takes_its_place(
     assert list(elsewhere.iterdir()) == []
 
 
+def test_a_training_whose_checkpoint_does_not_fit_says_so(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="needs a system with limits for files")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))
+    try:
+        # PyTorch writing to the file itself would raise a RuntimeError about positions.
+        with pytest.raises(OSError, match="File too large"):
+            trained(epochs=1, folder=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert list(tmp_path.iterdir()) == []
+
+
 class StopsOnce(list[object]):
     """Batches of which the second pass is interrupted after one."""
 
