@@ -58,22 +58,23 @@ def test_a_drop_of_exactly_the_tolerance_passes() -> None:
 
 
 def test_bounds_of_the_mean_by_hand() -> None:
-    # Mean 0.1, deviation 0.1, nine subjects: 0.1 +- 2.896 x 0.1 / 3 at 1 % (t with 8 degrees).
+    # Mean 0.1, deviation 0.1, nine subjects: 0.1 - 2.896 x 0.1 / 3 at 1 % (t with 8 degrees). Above
+    # k = 2 / (3 x 3), and -log(1 - k (2.896 + k / 4)) / k = 4.802.
     drops = 0.1 + 0.1 * np.array([-1.0, -1, -1, -1, 0, 1, 1, 1, 1])
-    reach = 2.896459 * 0.1 / 3
+    reach, above = 2.896459 * 0.1 / 3, 4.802 * 0.1 / 3
 
     assert likely_side(drops, 0.1 - reach - 1e-4, 0.01) is Side.ABOVE
     assert likely_side(drops, 0.1 - reach + 1e-4, 0.01) is Side.OPEN
-    assert likely_side(drops, 0.1 + reach - 1e-4, 0.01) is Side.OPEN
-    assert likely_side(drops, 0.1 + reach + 1e-4, 0.01) is Side.BELOW
+    assert likely_side(drops, 0.1 + above - 1e-4, 0.01) is Side.OPEN
+    assert likely_side(drops, 0.1 + above + 1e-4, 0.01) is Side.BELOW
 
 
 def test_subjects_that_agree_by_chance_do_not_settle_a_close_case() -> None:
     drops = np.full(8, 0.019)
 
-    # The deviation counts as 0.005: 0.019 + 2.998 x 0.005 / sqrt(8) = 0.0243.
+    # The deviation counts as 0.005, and k = 2 / (3 sqrt(8)): 0.019 + 5.41 x 0.005 / sqrt(8) = 0.0286.
     assert likely_side(drops, 0.02, 0.01) is Side.OPEN
-    assert likely_side(np.full(8, 0.014), 0.02, 0.01) is Side.BELOW
+    assert likely_side(np.full(8, 0.010), 0.02, 0.01) is Side.BELOW
 
 
 def test_fewer_than_eight_subjects_decide_nothing_likely() -> None:
@@ -95,11 +96,11 @@ def test_the_wrong_side_is_called_less_often_than_stated() -> None:
     looks = rule.looks(40)
     wrong = 0
     for _ in range(400):
-        drops = rng.normal(0.0201, 0.03, 40)
+        drops = rng.exponential(0.0201, 40)
         sides = [rule.side(drops[:n], np.full(40 - n, 0.8), num_looks=len(looks)) for n in looks]
         wrong += Side.BELOW in sides
-    # 5 % stated; 20 expected of 400, 3 standard deviations are 13.
-    assert 0 < wrong <= 33
+    # 5 % stated, 20 of 400.
+    assert 0 < wrong <= 20
 
 
 def _one_weight(value: float) -> nn.Module:

@@ -9,13 +9,14 @@ With n values of standard deviation s and skewness g, ``q`` Student's quantile w
 of freedom and ``k = 2 g (1 + 10 / n) / (3 sqrt(n))``, the ends lie that many standard errors
 ``s / sqrt(n)`` above and below the mean::
 
-    above = -log(1 - k (q + k / 4)) / k,    at least q, at most 5 q
+    above = -log(1 - k (q + k / 4)) / k,    at least q, at most 7 q
     below =  log(1 + k (q - k / 4)) / k,    at least q, at most 2.5 q
 
-where the logarithm of what is not positive counts as unbounded. Source: Hall (1992), On the removal
+where the logarithm of what is not positive counts as unbounded, and above the mean k is at least
+that of a skewness of 1 that is known, ``2 / (3 sqrt(n))``. Source: Hall (1992), On the removal
 of skewness by transformation, J. R. Stat. Soc. B 54, 221-228, the exponential transformation, with
 Student's quantile instead of the normal one. The factor ``1 + 10 / n`` (few values show too small a
-skewness) and the bounds are ours; docs/results/calibration.md has the measurements behind them.
+skewness), the least skewness and the bounds are ours; docs/results/calibration.md has the measurements behind them.
 """
 
 from dataclasses import dataclass
@@ -29,8 +30,12 @@ Array = NDArray[np.float64]
 FEWEST_SUBJECTS = 8
 """With fewer subjects no interval keeps its promise for drops as skewed as those that occur."""
 
+LEAST_SKEWNESS = 1.0
+"""Drops are taken to be at least so skewed, also where those of a few subjects are not: the subject
+that loses much may not be among them."""
+
 _GROWTH = 10.0
-MOST_REACH_ABOVE = 5.0
+MOST_REACH_ABOVE = 7.0
 """How many times Student's reach the upper end may lie from the mean: a few subjects that lose
 much may not have been seen yet."""
 
@@ -65,7 +70,7 @@ class Means:
         """
         student = stdtrit(np.maximum(self.subjects - 1, 1), 0.5 + confidence / 2)
         below = _reach(student, -self.skew, MOST_REACH_BELOW)
-        above = _reach(student, self.skew, MOST_REACH_ABOVE)
+        above = _reach(student, self._skew_above(), MOST_REACH_ABOVE)
         return self.mean - below * self.error, self.mean + above * self.error
 
     def doubt(self, bound: float) -> Array:
@@ -81,7 +86,7 @@ class Means:
             Shape ``(M,)``, 0 to 0.5: 0 where all values are alike, NaN where there is no interval.
         """
         is_above = self.mean > bound
-        skew = np.where(is_above, -self.skew, self.skew)
+        skew = np.where(is_above, -self.skew, self._skew_above())
         most = np.where(is_above, MOST_REACH_BELOW, MOST_REACH_ABOVE)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             steps = np.abs(bound - self.mean) / self.error
@@ -92,6 +97,11 @@ class Means:
         student = np.maximum(np.minimum(steps, straightened), steps / most)
         tail: Array = stdtr(np.maximum(self.subjects - 1, 1), -student)
         return tail
+
+    def _skew_above(self) -> Array:
+        """Return ``k`` as it counts for the upper end."""
+        least = 2 * LEAST_SKEWNESS / (3 * np.sqrt(np.maximum(self.subjects, 1)))
+        return np.maximum(self.skew, least)
 
 
 def _reach(student: Array, skew: Array, most: float) -> Array:

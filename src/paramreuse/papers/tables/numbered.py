@@ -93,7 +93,9 @@ def _baseline_rows(arm: Arm, published: Sequence[float]) -> Iterator[Row]:
     scores = np.column_stack([sweep.baseline, subject_means(sweep.baseline, sweep.foreground)])
     low, high = np.full((2, scores.shape[1]), np.nan)
     if sweep.subjects:
-        low, high = mean_interval(scores, confidence=arm.confidence)
+        # The tail of scores is where that of drops is, seen from above.
+        above, below = mean_interval(-scores, confidence=arm.confidence)
+        low, high = -below, -above
     printed = dict(zip(sweep.classes, published, strict=False))
     if len(sweep.classes) != len(published):
         printed = {}

@@ -151,7 +151,7 @@ function doubtOf(drop, tolerance) {
   const bound = tolerance + DATA.rounding;
   const above = drop.mean > bound;
   const steps = drop.error === 0 ? Infinity : Math.abs(bound - drop.mean) / drop.error;
-  const skew = above ? -drop.skew : drop.skew;
+  const skew = above ? -drop.skew : Math.max(drop.skew, (2 * DATA.leastSkewness) / (3 * Math.sqrt(Math.max(drop.subjects, 1))));
   const curved = Math.abs(skew) < 1e-9 ? 1e-9 : skew;
   const straightened = -Math.expm1(-curved * steps) / curved - curved / 4;
   const most = above ? DATA.mostReach[0] : DATA.mostReach[1];
