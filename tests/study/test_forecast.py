@@ -33,6 +33,7 @@ COUNTS = Counts(
     slices={"target": 32, "ae": 64},
     validation={"target": 2, "ae": 2},
     swaps={"ae": 5},
+    trials={"ae": 10},
     batches=3,
     subjects=2,
     classes=4,

@@ -72,7 +72,7 @@ def test_bounds_of_the_mean_by_hand() -> None:
 def test_subjects_that_agree_by_chance_do_not_settle_a_close_case() -> None:
     drops = np.full(8, 0.019)
 
-    # The deviation counts as 0.005, and k = 2 / (3 sqrt(8)): 0.019 + 5.41 x 0.005 / sqrt(8) = 0.0286.
+    # The deviation counts as 0.005, k = 2 / (3 sqrt(8)): 0.019 + 5.41 x 0.005 / sqrt(8) = 0.0286.
     assert likely_side(drops, 0.02, 0.01) is Side.OPEN
     assert likely_side(np.full(8, 0.010), 0.02, 0.01) is Side.BELOW
 

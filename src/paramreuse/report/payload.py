@@ -11,10 +11,16 @@ from paramreuse.report.plain_values import plain, short, table
 from paramreuse.report.swap_facts import swap_facts
 from paramreuse.report.transfer_table import best_first, summarise_transfer, transfer_classes
 from paramreuse.report.words import WORDS
+from paramreuse.reuse.control_notes import control_notes
 from paramreuse.reuse.network import BETTER, REUSABLE_SHARE, WHAT_CAN_TELL
-from paramreuse.reuse.verdict import ROUNDING, control_notes
+from paramreuse.reuse.verdict import ROUNDING
 from paramreuse.sites.matching import Site, output_channels, units_of
-from paramreuse.sweep.intervals import FEWEST_SUBJECTS, MOST_REACH_ABOVE, MOST_REACH_BELOW
+from paramreuse.sweep.intervals import (
+    FEWEST_SUBJECTS,
+    LEAST_SKEWNESS,
+    MOST_REACH_ABOVE,
+    MOST_REACH_BELOW,
+)
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.stopping import TOLERANCE
 
@@ -56,6 +62,7 @@ def page_payload(data: ReportData, answer: Answer | None = None) -> dict[str, ob
         "whatCanTell": WHAT_CAN_TELL,
         "fewestSubjects": FEWEST_SUBJECTS,
         "mostReach": [MOST_REACH_BELOW, MOST_REACH_ABOVE],
+        "leastSkewness": LEAST_SKEWNESS,
         "colours": CLASS_COLOURS,
         "sites": [_site(site) for site in sites],
         "units": _units(sites, site_index),

@@ -47,6 +47,7 @@ def swap_facts(source: SourceReport, sweep: Sweep, site_index: Mapping[str, int]
                 "identical": (swap.name, SOURCE) in sweep.identical,
                 "notFinite": [(swap.name, name) in sweep.not_finite for name in sweep.replacements],
                 "alike": [(swap.name, control) in sweep.alike for control in sweep.controls],
+                "draws": [_draws(sweep, swap, control) for control in sweep.controls],
                 "judged": [[drop.mean, drop.low, drop.high] for drop in measured],
                 "spread": [[drop.error, drop.skew, drop.subjects] for drop in measured],
                 "classes": [by_class[swap.name, name] for name in sweep.replacements],
@@ -94,6 +95,13 @@ def _class_drops(sweep: Sweep, confidence: float) -> dict[tuple[str, str], list[
         name: list(triples[index * num_classes : (index + 1) * num_classes])
         for index, name in enumerate(names)
     }
+
+
+def _draws(sweep: Sweep, swap: Swap, control: str) -> list[object]:
+    """Return the drop of each draw of a control; nothing where a single one was made."""
+    if (swap.name, control) not in sweep.draws:
+        return []
+    return [short(drop) for drop in sweep.draw_drops(swap.name, control)]
 
 
 def _subject_drops(sweep: Sweep, swap: Swap) -> Sequence[object]:

@@ -36,6 +36,7 @@ class Judgement:
         drop_low: Lower end of its interval, NaN where there is none.
         drop_high: Upper end of its interval, NaN where there is none.
         control_drop: Smallest mean drop among the controls, NaN without controls.
+        control_draws: Mean drop of each draw of that control; empty without controls.
         paper: ``reusable`` or ``not reusable``: the point estimate against the tolerance.
         verdict: The same with interval and controls.
         side: On which side of the tolerance the source's drop lies.
@@ -49,6 +50,7 @@ class Judgement:
     drop_low: float
     drop_high: float
     control_drop: float
+    control_draws: tuple[float, ...]
     paper: Word
     verdict: Word
     side: Side

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from paramreuse.errors import ScoreError
+from paramreuse.reuse.control_notes import control_notes
 from paramreuse.reuse.judgement import Judgement, Word
 from paramreuse.reuse.network import REUSABLE_SHARE, share_of_reusable, why_blind, why_useless
 from paramreuse.reuse.verdict_map import html_verdict
@@ -251,6 +252,7 @@ def _judge_swap(
     # A control that is not finite fails, and has no drop.
     telling = [name for name in told if name not in sweep.not_finite]
     sides = [drops[name].side(bound) for name in telling]
+    least = min(telling, key=lambda name: drops[name].mean, default=None)
     control_side = _all_sides(sides) if told or not sweep.controls else Side.OPEN
     fixed = _fixed_word(sweep, swap)
     side = Side.ABOVE if fixed is Word.NOT_FINITE else source.side(bound)
@@ -261,7 +263,8 @@ def _judge_swap(
         drop=source.mean,
         drop_low=source.low if sweep.subjects else nan,
         drop_high=source.high if sweep.subjects else nan,
-        control_drop=min((drops[name].mean for name in telling), default=nan),
+        control_drop=drops[least].mean if least else nan,
+        control_draws=sweep.draw_drops(*least) if least else (),
         paper=Word.REUSABLE if source.mean <= bound else Word.NOT_REUSABLE,
         verdict=word,
         side=side,
@@ -300,18 +303,6 @@ def _word(side: Side, control_side: Side) -> Word:
     if side is Side.OPEN or control_side is Side.OPEN:
         return Word.UNDECIDED
     return Word.INDIFFERENT if control_side is Side.BELOW else Word.REUSABLE
-
-
-def control_notes(sweep: Sweep) -> Iterator[str]:
-    """Say where a control of a sweep cannot differ from the source."""
-    for control in sweep.controls:
-        names = [swap.name for swap in sweep.swaps if (swap.name, control) in sweep.alike]
-        if names:
-            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-            yield (
-                f"the control {control} puts in the same values as the source at "
-                f"{', '.join(names[:10])}{more} (all values alike), so it shows nothing there"
-            )
 
 
 def share_curve(

@@ -65,7 +65,10 @@ class Swap:
 Controls: TypeAlias = "str | nn.Module | Sequence[str | Weights] | Mapping[str, Weights]"
 """Names of controls, models as further controls, or models by names of your own."""
 
-RANDOM_CONTROLS = ("shuffled", "reinit")
+SHUFFLED = "shuffled"
+"""The control that puts in the source's own values in random order."""
+
+RANDOM_CONTROLS = (SHUFFLED, "reinit")
 """Controls that need no further model."""
 
 SwapChoice: TypeAlias = str | Swap | Site | Sequence["str | Swap | Site | Sequence[Site]"]
@@ -270,15 +273,20 @@ class Replacements:
         """All replacements, the source first."""
         return (SOURCE, *self.controls)
 
-    def tensor(self, site: Site, replacement: str) -> Tensor:
+    def tensor(self, site: Site, replacement: str, draw: int = 0) -> Tensor:
         """Return what ``replacement`` puts at ``site``, in the target's dtype, on its device.
+
+        Args:
+            site: Where it is put.
+            replacement: One of ``names``.
+            draw: Which draw of a shuffled control, from 0.
 
         Raises:
             SiteMismatchError: A control model has no tensor for the site, or of another shape.
         """
         layer = self.target.get_submodule(site.path)
         original: Tensor = getattr(layer, site.attribute)
-        drawn = self._drawn(site, replacement, layer)
+        drawn = self._drawn(site, replacement, draw, layer)
         if drawn.shape != original.shape:
             raise SiteMismatchError(
                 f"cannot put the {replacement} tensor at {site}: the target has shape "
@@ -287,11 +295,11 @@ class Replacements:
             )
         return drawn.detach().to(device=original.device, dtype=original.dtype)
 
-    def tensors(self, swap: Swap, replacement: str) -> dict[str, Tensor]:
+    def tensors(self, swap: Swap, replacement: str, draw: int = 0) -> dict[str, Tensor]:
         """Return what ``replacement`` puts at each site of a swap, by key."""
-        return {site.key: self.tensor(site, replacement) for site in swap.sites}
+        return {site.key: self.tensor(site, replacement, draw) for site in swap.sites}
 
-    def _drawn(self, site: Site, replacement: str, layer: nn.Module) -> Tensor:
+    def _drawn(self, site: Site, replacement: str, draw: int, layer: nn.Module) -> Tensor:
         if replacement == "reinit":
             seed = seed_of(self.seed, "reinit", site.key)
             return reinitialised(layer, site.attribute, seed=seed)
@@ -302,9 +310,11 @@ class Replacements:
                 f"cannot put the {replacement} tensor at {site}: there is none of name "
                 f"{site.key!r}. Leave the site out with exclude=[{site.key!r}]"
             )
-        if replacement != "shuffled":
+        if replacement != SHUFFLED:
             return lender[key]
-        return shuffled(lender[key].detach(), seed=seed_of(self.seed, "shuffled", site.key))
+        # The first draw is that of versions that made a single one.
+        words = (SHUFFLED, site.key, *([str(draw)] if draw else []))
+        return shuffled(lender[key].detach(), seed=seed_of(self.seed, *words))
 
 
 def replacements_for(

@@ -189,9 +189,8 @@ def run_sweep(job: Job) -> str:
     parts: list[str] = []
     for source in job.bench.study.sources:
         sweep = read_sweep(job.store, source) or _sweep_one(job, source)
-        trials = len(sweep.swaps) * len(sweep.replacements)
         part = (
-            f"{source}: {len(sweep.swaps)} swaps, {trials} with controls, on "
+            f"{source}: {len(sweep.swaps)} swaps, {sweep.num_trials} with controls, on "
             f"{len(sweep.subjects)} subjects, largest drop {costliest_words(sweep, sweep.swaps)}"
         )
         notes = sweep.notes

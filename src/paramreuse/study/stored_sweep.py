@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from paramreuse.sites.draws import draw_name
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, SkippedTensor
 from paramreuse.sites.swaps import Swap
 from paramreuse.study.records import StoredSweep, SweepScore
 from paramreuse.study.store import Array, Store
 from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.trials import TrialName, combine_draws, several_draws
 
 _BASELINE = ("", "baseline")
 _JOINT = "plan of "
@@ -64,6 +66,7 @@ def write_sweep(store: Store, name: str, sweep: Sweep) -> None:
         "alike": sorted(sweep.alike),
         "lineage": sweep.lineage,
         "constant": sweep.constant,
+        "draws": [[*name, len(draws)] for name, draws in sweep.draws.items()],
     }
     with store.together():
         store.remove(SweepScore, sweep=name)
@@ -74,10 +77,28 @@ def write_sweep(store: Store, name: str, sweep: Sweep) -> None:
 
 def _scores(name: str, sweep: Sweep) -> Iterator[SweepScore]:
     subjects = [str(subject) for subject in sweep.subjects]
-    for trial, scores in {_BASELINE: sweep.baseline, **sweep.scores}.items():
+    tables = {_BASELINE: sweep.baseline, **sweep.scores, **_draws(sweep)}
+    for trial, scores in tables.items():
         for subject, of_subject in zip(subjects, scores, strict=True):
             for label, score in zip(sweep.classes, of_subject, strict=True):
                 yield SweepScore(name, *trial, subject, label, float(score))
+
+
+def _draws(sweep: Sweep) -> dict[TrialName, Array]:
+    """Return the scores of each draw by its name; the first takes the place of the mean."""
+    return {
+        (swap, draw_name(control, index)): scores
+        for (swap, control), draws in sweep.draws.items()
+        for index, scores in enumerate(draws)
+    }
+
+
+def _groups(content: dict[str, Any]) -> dict[TrialName, list[TrialName]]:
+    """Return the names of the draws of each control that was drawn several times."""
+    return {
+        (swap, control): [(swap, draw_name(control, index)) for index in range(number)]
+        for swap, control, number in content.get("draws", ())
+    }
 
 
 def read_sweep(store: Store, name: str) -> Sweep | None:
@@ -88,6 +109,12 @@ def read_sweep(store: Store, name: str) -> Sweep | None:
     content = json.loads(stored[0].content)
     sites = {site.key: site for site in map(_site, content["sites"])}
     tables = _tables(store, name, content)
+    groups = _groups(content)
+    draws = several_draws(tables, groups)
+    means = combine_draws(tables, groups)
+    for names in groups.values():
+        for trial in names:
+            del tables[trial]
     return Sweep(
         swaps=tuple(
             Swap(swap["name"], tuple(sites[key] for key in swap["sites"]), sites[swap["anchor"]])
@@ -98,7 +125,7 @@ def read_sweep(store: Store, name: str) -> Sweep | None:
         foreground=tuple(content["foreground"]),
         subjects=tuple(content["subjects"]),
         baseline=tables.pop(_BASELINE),
-        scores=tables,
+        scores={**tables, **means},
         identical=frozenset((swap, replacement) for swap, replacement in content["identical"]),
         skipped=tuple(SkippedTensor(**item) for item in content["skipped"]),
         seed=content["seed"],
@@ -108,6 +135,7 @@ def read_sweep(store: Store, name: str) -> Sweep | None:
         alike=frozenset((swap, control) for swap, control in content.get("alike", ())),
         lineage=content.get("lineage", ""),
         constant=content.get("constant"),
+        draws=draws,
     )
 
 

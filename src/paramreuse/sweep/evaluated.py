@@ -14,7 +14,16 @@ from paramreuse.sites.lending import tensors_of
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.sites.swaps import SOURCE, Replacements, is_identical, same_tensors
 from paramreuse.sweep.outcomes import Sweep
-from paramreuse.sweep.runner import Progress, Trial, TrialName, is_finite, remarks_on
+from paramreuse.sweep.runner import Progress, is_finite, remarks_on
+from paramreuse.sweep.trials import (
+    Trial,
+    TrialName,
+    all_draws_in,
+    any_draw_in,
+    combine_draws,
+    group_draws,
+    several_draws,
+)
 
 Array = NDArray[np.float64]
 Evaluate: TypeAlias = Callable[[nn.Module], float | Mapping[str, float]]
@@ -51,7 +60,7 @@ def evaluated_sweep(
     identical: set[TrialName] = set()
     alike: set[TrialName] = set()
     for done, trial in enumerate(trials, start=1):
-        tensors = lenders.tensors(trial.swap, trial.replacement)
+        tensors = lenders.tensors(trial.swap, trial.replacement, trial.draw)
         if trial.replacement != SOURCE and same_tensors(
             tensors, lenders.tensors(trial.swap, SOURCE)
         ):
@@ -63,7 +72,9 @@ def evaluated_sweep(
             scores[trial.name] = _scores(evaluate, lenders.target, tensors, trial, list(base))
         if progress is not None:
             progress(done, len(trials))
-    not_finite = frozenset(name for name, row in scores.items() if np.isnan(row).any())
+    groups = group_draws(trials)
+    broken = {name for name, row in scores.items() if np.isnan(row).any()}
+    not_finite = any_draw_in(broken, groups)
     return Sweep(
         swaps=tuple(dict.fromkeys(trial.swap for trial in trials)),
         replacements=lenders.names,
@@ -71,13 +82,14 @@ def evaluated_sweep(
         foreground=(True,) * len(base),
         subjects=(),
         baseline=np.array([list(base.values())]),
-        scores=scores,
-        identical=frozenset(identical),
+        scores=combine_draws(scores, groups),
+        identical=all_draws_in(identical, groups),
         skipped=skipped,
         seed=lenders.seed,
         notes=tuple(remarks_on(trials, not_finite)),
         not_finite=not_finite,
-        alike=frozenset(alike),
+        alike=all_draws_in(alike, groups),
+        draws=several_draws(scores, groups),
     )
 
 

@@ -16,7 +16,8 @@ where the logarithm of what is not positive counts as unbounded, and above the m
 that of a skewness of 1 that is known, ``2 / (3 sqrt(n))``. Source: Hall (1992), On the removal
 of skewness by transformation, J. R. Stat. Soc. B 54, 221-228, the exponential transformation, with
 Student's quantile instead of the normal one. The factor ``1 + 10 / n`` (few values show too small a
-skewness), the least skewness and the bounds are ours; docs/results/calibration.md has the measurements behind them.
+skewness), the least skewness and the bounds are ours; docs/results/calibration.md has the
+measurements behind them.
 """
 
 from dataclasses import dataclass

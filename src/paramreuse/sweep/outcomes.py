@@ -1,7 +1,7 @@
 """What a sweep measured: scores per swap, replacement, subject and class, and tables of them."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,8 +84,9 @@ class Sweep:
         subjects: Subject ids, P of them; empty when ``evaluate`` gave one number for all.
         baseline: Scores of the untouched target, shape ``(P, K)``; NaN where a class does not
             count for a subject.
-        scores: Scores by (swap name, replacement), shape ``(P, K)``; NaN also where a subject was
-            not looked at any more, and all over for a trial that is not finite.
+        scores: Scores by (swap name, replacement), shape ``(P, K)``, the mean over the draws of a
+            control; NaN also where a subject was not looked at any more, and all over for a trial
+            that is not finite.
         identical: Trials that would have put in what the target already holds.
         skipped: Tensors of either side that could not be swapped, with the reason.
         seed: Seed of controls and intervals.
@@ -95,6 +96,8 @@ class Sweep:
         alike: Trials of controls that put in the same values as the source, so they show nothing.
         lineage: Whether source and target share a start; empty where it was not looked at.
         constant: Best mean score that the same class everywhere reaches; None where not known.
+        draws: Scores of each draw of the controls that were drawn several times, by (swap name,
+            control), shape ``(P, K)`` each; ``scores`` has their mean.
     """
 
     swaps: tuple[Swap, ...]
@@ -112,6 +115,7 @@ class Sweep:
     alike: frozenset[tuple[str, str]] = frozenset()
     lineage: str = ""
     constant: float | None = None
+    draws: Mapping[tuple[str, str], tuple[Array, ...]] = field(default_factory=dict)
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -166,6 +170,26 @@ class Sweep:
             NaN where no subject was scored.
         """
         return float(column_means(self.drops(swap, replacement))[-1])
+
+    def draw_drops(self, swap: str, control: str) -> tuple[float, ...]:
+        """Return the mean drop of each draw of a control, over the subjects that count.
+
+        Args:
+            swap: Name of a swap, e.g. ``"RM 6"``.
+            control: Name of a control.
+
+        Returns:
+            One number per draw; the one of ``mean_drop`` where a single draw was made.
+        """
+        draws = self.draws.get((swap, control), (self.scores[swap, control],))
+        base = self._with_mean(self.baseline)
+        drops = (column_means(base - self._with_mean(scores))[-1] for scores in draws)
+        return tuple(map(float, drops))
+
+    @property
+    def num_trials(self) -> int:
+        """How many swaps were scored, every draw of every replacement counted."""
+        return len(self.scores) + sum(len(draws) - 1 for draws in self.draws.values())
 
     def by_cost(self, swaps: Iterable[Swap]) -> list[tuple[Swap, float]]:
         """Return swaps of the source with their mean drop, the costliest first.

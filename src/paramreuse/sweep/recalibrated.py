@@ -32,9 +32,10 @@ from paramreuse.sweep.batches import Batches, walk_batches
 from paramreuse.sweep.engines import ONE_AT_A_TIME
 from paramreuse.sweep.outcomes import MEAN, Sweep
 from paramreuse.sweep.recalibration import recalibrated, statistic_keys
-from paramreuse.sweep.runner import Progress, Runner, Trial
+from paramreuse.sweep.runner import Progress, Runner
 from paramreuse.sweep.scores import Score
 from paramreuse.sweep.scoring import score_subjects
+from paramreuse.sweep.trials import Trial
 from paramreuse.untouched import untouched_random_state
 
 

@@ -12,15 +12,23 @@ from torch import Tensor
 from paramreuse.engine.plain import Engine, device_of
 from paramreuse.errors import ScoreError
 from paramreuse.sites.matching import SkippedTensor
-from paramreuse.sites.swaps import SOURCE, Replacements, Swap, is_identical, same_tensors
+from paramreuse.sites.swaps import SOURCE, Replacements, is_identical, same_tensors
 from paramreuse.sweep.batches import Batch, Batches, check_second_pass, regrouped, walk_batches
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.scores import Score, subject_means
 from paramreuse.sweep.stopping import Side, StoppingRule
+from paramreuse.sweep.trials import (
+    Trial,
+    TrialName,
+    all_draws_in,
+    any_draw_in,
+    combine_draws,
+    group_draws,
+    mean_over_draws,
+    several_draws,
+)
 
 Array = NDArray[np.float64]
-TrialName: TypeAlias = tuple[str, str]
-"""Name of the swap and of the replacement."""
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Called with the number of evaluations done and, where it is known, of all."""
 
@@ -31,19 +39,6 @@ _SAFETY = 2.0
 """How many times larger than on the untouched target a swap's rounding is taken to be. Measured: at
 most 1.9 over 440 swapped batches of a trained UNet, where the largest of half a million differences
 was five times the typical one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One swap with one replacement."""
-
-    swap: Swap
-    replacement: str
-
-    @property
-    def name(self) -> TrialName:
-        """Name of the swap and of the replacement."""
-        return self.swap.name, self.replacement
 
 
 class SweepLog(Protocol):
@@ -83,13 +78,13 @@ def _lent_tensors(
     lenders: Replacements, trials: Sequence[Trial]
 ) -> dict[TrialName, dict[str, Tensor]]:
     """Return the tensors of every trial; those that several swaps share are one."""
-    by_place: dict[tuple[str, str], Tensor] = {}
+    by_place: dict[tuple[str, str, int], Tensor] = {}
     tensors: dict[TrialName, dict[str, Tensor]] = {}
     for trial in trials:
         for site in trial.swap.sites:
-            place = (site.key, trial.replacement)
+            place = (site.key, trial.replacement, trial.draw)
             if place not in by_place:
-                by_place[place] = lenders.tensor(site, trial.replacement)
+                by_place[place] = lenders.tensor(site, trial.replacement, trial.draw)
             tensors.setdefault(trial.name, {})[site.key] = by_place[place]
     return tensors
 
@@ -117,6 +112,7 @@ class Runner:
     ) -> None:
         self._score = score
         self._trials = trials
+        self._draws = group_draws(trials)
         self._lenders = lenders
         self._engine = engine
         self._log = log
@@ -192,10 +188,10 @@ class Runner:
     ) -> list[Trial]:
         rows = [self._ledger.subjects[subject] for subject in seen]
         unseen = np.delete(baselines, rows)
-        names = [trial.name for trial in self._trials]
         sides = {}
-        for name in names:
-            drops = baselines[rows] - self._subject_scores(self._ledger.of(name))[rows]
+        for name, draws in self._draws.items():
+            scores = [self._subject_scores(self._ledger.of(draw))[rows] for draw in draws]
+            drops = baselines[rows] - mean_over_draws(scores)
             sides[name] = rule.side(drops, unseen, num_looks=num_looks)
         return [trial for trial in active if self._is_open(trial, sides)]
 
@@ -210,7 +206,7 @@ class Runner:
             return False
         if source is Side.BELOW and Side.BELOW in controls:
             return False
-        return sides[trial.name] is Side.OPEN
+        return sides[trial.drawn_from] is Side.OPEN
 
     def _take(self, index: int, batch: Batch, trials: Sequence[Trial], total: int | None) -> None:
         for trial, statistics in self._batch(index, batch, trials):
@@ -307,6 +303,8 @@ class Runner:
                 "cannot sweep: no subject's labels contain a foreground class, so nothing can "
                 f"drop. Expected labels of the classes {list(score.classes)}, background first"
             )
+        scores = {name: self._scores_of(name, baseline) for name in self._tensors}
+        not_finite = any_draw_in(self._not_finite, self._draws)
         return Sweep(
             swaps=tuple(dict.fromkeys(trial.swap for trial in self._trials)),
             replacements=self._lenders.names,
@@ -314,23 +312,25 @@ class Runner:
             foreground=score.foreground,
             subjects=tuple(self._ledger.subjects),
             baseline=baseline,
-            scores={trial.name: self._scores_of(trial.name, baseline) for trial in self._trials},
-            identical=self._identical,
-            not_finite=frozenset(self._not_finite),
+            scores=combine_draws(scores, self._draws),
+            identical=all_draws_in(self._identical, self._draws),
+            not_finite=not_finite,
             skipped=skipped,
             seed=self._lenders.seed,
-            notes=(*self._engine.notes, *remarks_on(self._trials, self._not_finite)),
+            notes=(*self._engine.notes, *remarks_on(self._trials, not_finite)),
             alike=self._alike(),
+            draws=several_draws(scores, self._draws),
         )
 
     def _alike(self) -> frozenset[TrialName]:
-        """Return the trials of controls that put in the same values as the source."""
-        return frozenset(
+        """Return the controls that put in the same values as the source, whatever the draw."""
+        same = {
             trial.name
             for trial in self._trials
             if trial.replacement != SOURCE
             and same_tensors(self._tensors[trial.name], self._tensors[trial.swap.name, SOURCE])
-        )
+        }
+        return all_draws_in(same, self._draws)
 
     def _scores_of(self, name: TrialName, baseline: Array) -> Array:
         if name in self._not_finite:
@@ -343,7 +343,7 @@ def remarks_on(trials: Sequence[Trial], not_finite: Collection[TrialName]) -> It
 
     Args:
         trials: What was put in.
-        not_finite: Names of the trials that have none.
+        not_finite: Swaps and replacements that have none.
     """
     names = [
         trial.swap.name + ("" if trial.replacement == SOURCE else f" ({trial.replacement})")

@@ -27,9 +27,10 @@ from paramreuse.sweep.constant import constant_score
 from paramreuse.sweep.engines import ONE_AT_A_TIME, choose_engine
 from paramreuse.sweep.evaluated import Evaluate, evaluated_sweep
 from paramreuse.sweep.outcomes import Sweep
-from paramreuse.sweep.runner import Progress, Runner, SweepLog, Trial
+from paramreuse.sweep.runner import Progress, Runner, SweepLog
 from paramreuse.sweep.scores import Score
 from paramreuse.sweep.stopping import CONFIDENCE, TOLERANCE, StoppingRule
+from paramreuse.sweep.trials import make_trials
 from paramreuse.untouched import untouched_random_state
 
 _NOT_STOPPED = "every subject was scored, as ending swaps early would put other batches together"
@@ -70,7 +71,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         evaluate: Instead of batches and score: a function from a model to a number, or to named
             numbers, higher is better. Runs in full for every swap and gives no intervals.
         swaps: As for ``make_swaps``.
-        controls: ``"shuffled"``, ``"reinit"``, models; or names of your own and models.
+        controls: ``"shuffled"``, ``"reinit"``, models; or names of your own and models. Running
+            means are shuffled three times, and scored by the mean over these draws.
         engine: ``"partial"``: only what depends on a swap is recomputed, where the target can be
             captured as a graph; ``"full"``: a plain forward pass per swap, the reference.
         memory_limit_gb: Bounds what the partial engine keeps of a batch, in units of 1e9 bytes.
@@ -109,7 +111,7 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         require_sites(match)
         wanted = make_swaps(match.sites, swaps)
         lenders = replacements_for(target, lent, controls, seed=seed)
-        trials = [Trial(swap, name) for swap in wanted for name in lenders.names]
+        trials = make_trials(wanted, lenders.names)
         if evaluate is not None:
             sweep = evaluated_sweep(evaluate, trials, lenders, match.skipped, progress)
             return replace(sweep, lineage=_lineage(target, lent, exclude))

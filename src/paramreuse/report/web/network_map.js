@@ -36,7 +36,7 @@ function siteLines(index) {
   if (swap) {
     lines.push(`${judgeSwap(swap, state.tolerance)} at ${fmt(state.tolerance)}`);
     lines.push(`drop ${fmtScore(swap.lent.mean)}` + (source.sweep.intervals ? ` (${interval(swap.lent.low, swap.lent.high)})` : ''));
-    swap.controls.forEach((control, i) => lines.push(`${source.sweep.controls[i]} control: ${fmtScore(control.mean)}`));
+    swap.controls.forEach((control, i) => lines.push(`${source.sweep.controls[i]} control: ${fmtScore(control.mean)}${drawsOf(swap, i)}`));
   } else {
     const skipped = source.sweep && source.sweep.skipped.find(([key]) => key === site.key);
     lines.push(skipped ? `not swept: ${skipped[1]}` : 'not swept');
@@ -44,6 +44,12 @@ function siteLines(index) {
   const compared = comparisonOf(source, site.key);
   if (compared) lines.push(`relative RMSE ${fmt(compared.relative_rmse)}`);
   return lines;
+}
+
+/* How far apart the draws of a control lie, where there were several. */
+function drawsOf(swap, control) {
+  const draws = swap.draws[control].map(num).filter(Number.isFinite);
+  return draws.length > 1 ? ` (${draws.length} draws, ${fmtScore(Math.min(...draws))} to ${fmtScore(Math.max(...draws))})` : '';
 }
 
 function presentKinds() {

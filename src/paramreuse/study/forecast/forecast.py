@@ -17,7 +17,7 @@ from paramreuse.data.preparation import batches
 from paramreuse.data.selection import drawable_subjects
 from paramreuse.errors import MissingExtraError
 from paramreuse.sites.matching import compare_sites
-from paramreuse.sites.swaps import make_swaps
+from paramreuse.sites.swaps import SOURCE, make_swaps
 from paramreuse.study.config import TARGET, Study
 from paramreuse.study.forecast.memory import (
     forget_peaks,
@@ -40,6 +40,7 @@ from paramreuse.study.talk import Silent, Talk
 from paramreuse.study.transfer.attempts import list_attempts
 from paramreuse.study.workbench import Workbench
 from paramreuse.sweep.outcomes import Sweep
+from paramreuse.sweep.trials import make_trials
 
 Clock = Callable[[], float]
 
@@ -204,13 +205,12 @@ def _counts(bench: Workbench, target: nn.Module) -> Counts:
         labelled = int(images.train.is_labelled.sum())
         slices = labelled / max(1, len(drawable_subjects(images.train)))
     swaps = {
-        name: len(
-            make_swaps(
-                compare_sites(target, _lent(bench, name, target)).sites, list(study.sweep.swaps)
-            )
+        name: make_swaps(
+            compare_sites(target, _lent(bench, name, target)).sites, list(study.sweep.swaps)
         )
         for name in study.sources
     }
+    replacements = (SOURCE, *study.sweep.controls)
     return Counts(
         slices={name: _num_slices(bench, name) for name in trained},
         validation={
@@ -223,7 +223,8 @@ def _counts(bench: Workbench, target: nn.Module) -> Counts:
             )
             for name, spec in trained.items()
         },
-        swaps=swaps,
+        swaps={name: len(held) for name, held in swaps.items()},
+        trials={name: len(make_trials(held, replacements)) for name, held in swaps.items()},
         batches=len(bench.validation_batches()),
         subjects=len(set(images.validation.subjects)),
         classes=len(images.classes),

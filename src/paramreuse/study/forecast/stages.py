@@ -43,6 +43,7 @@ class Counts:
         slices: Training slices of each model that is trained.
         validation: Validation batches of each model that is trained.
         swaps: Swaps of each source.
+        trials: The same with every draw of every replacement counted.
         batches: Validation batches of the sweep.
         subjects: Validation subjects.
         classes: Classes of the target.
@@ -54,6 +55,7 @@ class Counts:
     slices: Mapping[str, int]
     validation: Mapping[str, int]
     swaps: Mapping[str, int]
+    trials: Mapping[str, int]
     batches: int
     subjects: int
     classes: int
@@ -147,19 +149,13 @@ def _training(study: Study, counts: Counts, measured: Measured) -> tuple[float, 
     return total, f"{len(trained)} models, {steps} steps"
 
 
-def _trials(study: Study, counts: Counts) -> int:
-    return sum(counts.swaps.values()) * (1 + len(study.sweep.controls))
-
-
 def _sweep(study: Study, counts: Counts, measured: Measured) -> tuple[float, str]:
     scores = counts.subjects * counts.classes
     total = sum(
-        measured.sweep.seconds(
-            trials=number * (1 + len(study.sweep.controls)), batches=counts.batches, scores=scores
-        )
-        for number in counts.swaps.values()
+        measured.sweep.seconds(trials=number, batches=counts.batches, scores=scores)
+        for number in counts.trials.values()
     )
-    told = f"{_trials(study, counts)} trials on {counts.batches} batches"
+    told = f"{sum(counts.trials.values())} trials on {counts.batches} batches"
     if study.sweep.stop is not None:
         told += ", fewer where verdicts are clear early"
     if study.sweep.recalibrate:
@@ -227,12 +223,9 @@ def _disk(study: Study, counts: Counts, measured: Measured) -> dict[str, float]:
     if study.transfer is not None:
         share = min(1.0, study.transfer.keep_seeds / study.transfer.seeds)
         kept = round(sum(counts.attempts.values()) * share)
-    stored = sum(
-        measured.sweep.score_bytes * number * (1 + len(study.sweep.controls)) * scores
-        for number in counts.swaps.values()
-    )
+    stored = sum(measured.sweep.score_bytes * number * scores for number in counts.trials.values())
     # The log of a sweep is cleared when it is over, and its room in the file used again.
-    largest = max(counts.swaps.values(), default=0) * (1 + len(study.sweep.controls))
+    largest = max(counts.trials.values(), default=0)
     logged = measured.sweep.log_bytes * largest * counts.batches
     return {
         "train": counts.model_bytes * len(trained_models(study)),

@@ -20,6 +20,7 @@ from paramreuse.study.stored_sweep import read_sweep, write_sweep
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.scores import Score
 from paramreuse.sweep.sweeping import sweep_sites
+from paramreuse.sweep.trials import make_trials
 
 Clock = Callable[[], float]
 _SOME, _MORE = 2, 7
@@ -130,8 +131,7 @@ def sweep_cost(
         more_twice, sweep = timed("more", more, two)
         kept = _kept(store, sweep, before_more, clock)
         store.close()
-    replacements = len(sweep.replacements)
-    few, many = len(some) * replacements, len(more) * replacements
+    few, many = (len(make_trials(chosen, sweep.replacements)) for chosen in (some, more))
     if many == few or len(two) == len(one):
         # Too few swaps or slices to tell the parts apart: all of it is sweeping.
         return SweepCost(0.0, 0.0, 0.0, more_twice / (many * len(two)), *kept), sweep
