@@ -1,7 +1,7 @@
 """How often the words are wrong: studies of some subjects drawn from many, against all of them.
 
 python benchmarks/calibration_words.py unet.npz pspnet.npz
-Files of benchmarks/calibration_facts.py. Subjects are drawn with replacement, 200 studies each;
+Files of benchmarks/calibration_facts.py. Subjects are drawn with replacement, 100 studies each;
 what is true of a site is what the mean over all subjects says. Numbers are in percent.
 """
 
@@ -20,7 +20,7 @@ Drops = tuple[Array, list[Array]]
 Facts = Mapping[tuple[str, str], Drops]
 """Drops of the source, and of each draw of the shuffled control, by source and swap."""
 NUMBERS = (4, 8, 12, 20, 40)
-STUDIES = 200
+STUDIES = 100
 WORDS = ("reusable", "indifferent", "not reusable", "undecided")
 BOUND = TOLERANCE + ROUNDING
 
@@ -71,8 +71,9 @@ def confusion(facts: Facts, number: int, interval: object) -> dict[tuple[str, st
         picked = rng.integers(0, len(source), (number, STUDIES))
         control = np.mean(draws, axis=0)
         truth = true_word(source, control)
-        for word in words(source[picked], control[picked], interval):
-            counts[truth, word] += 1
+        found = words(source[picked], control[picked], interval)
+        for word in WORDS:
+            counts[truth, word] += int((found == word).sum())
     return counts
 
 

@@ -40,8 +40,9 @@ def small(target: nn.Module, source: nn.Module, **options: Any) -> Sweep:
     return sweep_sites(target, source, small_batches(), Accuracy(2), engine="full", **options)
 
 
-def test_running_means_are_shuffled_three_times_and_nothing_else_is() -> None:
-    mean, kernel = (Swap(site.name, (site,), site) for site in (MEANS, KERNEL))
+def test_running_statistics_are_shuffled_three_times_and_nothing_else_is() -> None:
+    sites = (MEANS, replace(MEANS, kind=Kind.RV), KERNEL)
+    mean, variance, kernel = (Swap(site.name, (site,), site) for site in sites)
     pair = Swap("RM+W 1", (MEANS, KERNEL), MEANS)
 
     assert [t.name for t in make_trials([mean], ("source", "shuffled"))] == [
@@ -50,7 +51,7 @@ def test_running_means_are_shuffled_three_times_and_nothing_else_is() -> None:
         ("RM 1", "shuffled, draw 2"),
         ("RM 1", "shuffled, draw 3"),
     ]
-    assert [num_draws(swap, "shuffled") for swap in (mean, kernel, pair)] == [3, 1, 1]
+    assert [num_draws(s, "shuffled") for s in (mean, variance, kernel, pair)] == [3, 3, 1, 1]
     assert [num_draws(mean, name) for name in ("source", "reinit", "other")] == [1, 1, 1]
 
 
@@ -87,7 +88,8 @@ def test_the_score_of_a_control_is_the_mean_over_its_draws() -> None:
 
     assert [held.tolist() for held in sweep.draws[name]] == [held.tolist() for held in alone]
     np.testing.assert_array_equal(sweep.scores[name], np.mean(alone, axis=0))
-    assert sweep.num_trials == len(sweep.swaps) * 2 + 2 * 2
+    # Two normalisations: their RM and RV are drawn twice more.
+    assert sweep.num_trials == len(sweep.swaps) * 2 + 4 * 2
 
 
 def test_a_control_breaks_if_a_draw_does_and_shows_nothing_if_all_do() -> None:

@@ -374,9 +374,9 @@ def test_an_interrupted_sweep_goes_on_and_ends_with_the_same_numbers(patience: i
     assert all_scores(resumed) == all_scores(whole)
     assert resumed.baseline.tolist() == whole.baseline.tolist()
     assert resumed.subjects == whole.subjects
-    # Two batches, each with the baseline and 14 sites times two replacements, each once; running
-    # means are shuffled twice more.
-    assert log.records == 2 * (1 + 28 + 4)
+    # Two batches, each with the baseline and 14 sites times two replacements, each once; RM and
+    # RV of two normalisations are shuffled twice more.
+    assert log.records == 2 * (1 + 28 + 8)
 
 
 def test_a_finished_sweep_is_read_from_its_log_without_a_forward_pass() -> None:

@@ -1,7 +1,7 @@
 """How often a random control is drawn at a swap, where one draw decides too much.
 
-The drop of shuffled running means varies between draws by more than a tolerance at many sites, so
-that one draw alone would decide between *reusable* and *indifferent*. Source:
+The drop of shuffled running means and variances varies between draws by more than a tolerance at
+many sites, so that one draw alone would decide between *reusable* and *indifferent*. Source:
 docs/results/calibration.md, "Control draws".
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.swaps import SHUFFLED, Swap
 
-DRAWS: Mapping[Kind, int] = {Kind.RM: 3}
+DRAWS: Mapping[Kind, int] = {Kind.RM: 3, Kind.RV: 3}
 """Draws of the shuffled control of a single swap by kind; one of every other kind."""
 
 

@@ -72,7 +72,7 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
             numbers, higher is better. Runs in full for every swap and gives no intervals.
         swaps: As for ``make_swaps``.
         controls: ``"shuffled"``, ``"reinit"``, models; or names of your own and models. Running
-            means are shuffled three times, and scored by the mean over these draws.
+            means and variances are shuffled three times, and scored by the mean of the draws.
         engine: ``"partial"``: only what depends on a swap is recomputed, where the target can be
             captured as a graph; ``"full"``: a plain forward pass per swap, the reference.
         memory_limit_gb: Bounds what the partial engine keeps of a batch, in units of 1e9 bytes.
