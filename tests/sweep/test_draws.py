@@ -14,6 +14,7 @@ from paramreuse.sites.draws import draw_name, num_draws
 from paramreuse.sites.layers import Kind
 from paramreuse.sites.matching import Site, match_sites
 from paramreuse.sites.swaps import Swap, replacements_for
+from paramreuse.study.records import SweepScore
 from paramreuse.study.store import Store
 from paramreuse.study.stored_sweep import read_sweep, write_sweep
 from paramreuse.sweep.outcomes import Sweep
@@ -123,11 +124,11 @@ def test_the_draws_are_stored_and_their_mean_is_worked_out_again(tmp_path: Path)
     sweep = drawn_sweep([0.0] * 8, [0.3] * 8, [0.1] * 8)
     store = Store(tmp_path / "results.sqlite")
     write_sweep(store, "ae", sweep)
-    rows = store.rows("scores", sweep="ae", **{"class": "1", "subject": "p0"})
+    rows = store.read(SweepScore, sweep="ae", subject="p0")
     found = read_sweep(store, "ae")
     store.close()
 
-    assert {row["replacement"]: row["score"] for row in rows} == {
+    assert {row.replacement: row.score for row in rows if row.label == "1"} == {
         "baseline": 0.75,
         "source": 0.75,
         "shuffled": 0.75,
