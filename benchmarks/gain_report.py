@@ -230,12 +230,13 @@ def print_all_sources(problems: Sequence[Problem], priors: Mapping[str, Prior], 
     """Print how each rule does with all sources of a problem at once."""
     together: dict[str, Chooser] = {
         "recommend": recommended(priors),
-        "everything of the source that pilots are most like": by_likeness,
         "everything of the source best without training": by_promise,
         "everything of the nearest source, known by construction": always(FULL),
         "best held-out score": held_out_best((FULL, HEAD)),
         "scratch": lambda problem, sources: ("", SCRATCH, None),
     }
+    if all(np.isfinite(p.evidence.likeness(s)) for p in problems for s in p.sources):
+        together["everything of the source that pilots are most like"] = by_likeness
     for title, chosen in _groups(problems):
         outcomes = {
             name: [judge(p, p.sources, choose) for p in chosen] for name, choose in together.items()
