@@ -66,6 +66,26 @@ def test_every_study_is_valid(page: Path) -> None:
         check_study(yaml.safe_load(block), where=page.name)
 
 
+@pytest.mark.parametrize(
+    ("page", "script"),
+    [
+        pytest.param(page, script, id=f"{page.stem} {number}")
+        for page in ALL_PAGES
+        for number, script in enumerate(blocks(page, "bash"))
+    ],
+)
+def test_every_job_file_is_one_that_bash_and_slurm_can_read(page: Path, script: str) -> None:
+    checked = subprocess.run(
+        ["bash", "-n"], input=script, capture_output=True, text=True, check=False
+    )
+
+    assert checked.returncode == 0, checked.stderr
+    asked = [line for line in script.splitlines() if line.startswith("#SBATCH")]
+    # sbatch stops looking at the first command.
+    assert asked == script.splitlines()[1 : len(asked) + 1]
+    assert all(re.fullmatch(r"#SBATCH --[a-z-]+=[\w:@-]+", line) for line in asked), asked
+
+
 EXECUTE = """
 import sys, nbformat
 from jupyter_client.manager import KernelManager

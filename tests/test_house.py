@@ -30,6 +30,7 @@ HOMES_OF_LIBRARIES = {
     "jinja2": {"report", "papers"},
     "typer": {"cli"},
     "rich": {"cli", "training"},
+    "ray": {"distribution"},
     "safetensors": {"checkpoint"},
     "huggingface_hub": {"checkpoint"},
     "sqlite3": {"nearest", "recommendation", "study"},

@@ -11,6 +11,7 @@ from paramreuse.compare.batchnorm import compare_batchnorms as compare_batchnorm
 from paramreuse.compare.batchnorm import compare_effective as compare_effective
 from paramreuse.compare.distance import Comparison as Comparison
 from paramreuse.compare.distance import compare_models as compare_models
+from paramreuse.distribution.ray_pool import ray_pool as ray_pool
 from paramreuse.errors import ParamReuseError as ParamReuseError
 from paramreuse.nearest.search import nearest_sources as nearest_sources
 from paramreuse.recommendation.audit import BlockAudit as BlockAudit

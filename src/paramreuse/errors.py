@@ -49,5 +49,9 @@ class FrozenTensorMovedError(ParamReuseError):
     """A tensor that was to stay frozen changed in training."""
 
 
+class WorkerError(ParamReuseError):
+    """Workers cannot be started or joined, run other versions, or died again and again."""
+
+
 class MissingExtraError(ParamReuseError, ImportError):
     """An optional library is not installed; the message holds the pip line that installs it."""

@@ -20,6 +20,7 @@ EXTRA_OF: Mapping[str, str] = {
     "tensorboard": "trackers",
     "mlflow": "trackers",
     "wandb": "trackers",
+    "ray": "ray",
 }
 """Which extra brings a library, by the name that pip knows it under."""
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -282,11 +281,11 @@ def test_a_run_killed_between_model_and_scores_trains_anew(
         tmp_path, {"ae": tensors(1)}, transfer=TRANSFER | {"strategies": ["scratch"]}
     )
 
-    def killed(*_: object) -> tuple[list[str], np.ndarray]:
+    def killed(*_: object) -> str:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(transfer_stage, "score_subjects", killed)
+        patch.setattr(transfer_stage, "file_digest", killed)
         with pytest.raises(KeyboardInterrupt):
             told_rows(study, tmp_path, keep_seeds=1)
     assert kept_files(tmp_path) == ["scratch-1-0"]

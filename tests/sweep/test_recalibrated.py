@@ -19,6 +19,7 @@ from paramreuse.sweep.recalibration import recalibrated
 from paramreuse.sweep.scores import Accuracy, NegativeMSE
 from paramreuse.sweep.sweeping import sweep_sites
 from samples.networks import FrozenBatchNorm2d, small_batches, small_network
+from samples.pools import Elsewhere
 
 BATCHES = small_batches(2, size=40)
 """Twenty subjects."""
@@ -332,3 +333,14 @@ def test_a_source_without_a_fitting_kernel_is_refused() -> None:
     assert [s.name for s in recalibrated_sweep(small_network(0), source, swaps="single").swaps] == [
         "RW 1"
     ]
+
+
+def test_a_recalibrated_sweep_on_workers_is_that_of_one_process() -> None:
+    target, source, pool = small_network(0), small_network(1), Elsewhere()
+
+    alone = recalibrated_sweep(target, source)
+    shared = recalibrated_sweep(target, source, pool=pool)
+
+    assert alone.notes == shared.notes
+    assert alone.frame().equals(shared.frame())
+    assert pool.num_tasks == len(alone.swaps)

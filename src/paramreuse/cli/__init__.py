@@ -8,7 +8,8 @@ Out: tables or JSON on stdout, remarks and errors on stderr, an exit status.
 import paramreuse.cli.first_hour
 import paramreuse.cli.ranking
 import paramreuse.cli.recommending
-import paramreuse.cli.reporting  # noqa: F401
+import paramreuse.cli.reporting
+import paramreuse.cli.training  # noqa: F401
 from paramreuse.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -12,6 +12,7 @@ import typer
 from typer import Argument, Option
 
 from paramreuse._version import __version__
+from paramreuse.cli.workers import RayAddress, Workers, chosen_pool
 from paramreuse.errors import ParamReuseError
 
 app = typer.Typer(
@@ -99,6 +100,8 @@ def run(
     arm: Annotated[list[str] | None, Option(help="Run this arm of the file alone.")] = None,
     data: Roots = None,
     logger: Logger = None,
+    workers: Workers = None,
+    ray: RayAddress = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -116,8 +119,10 @@ def run(
     from paramreuse.study.study_file import parse_roots
 
     asked = read_study_or_arms(study, roots=parse_roots(data or []), profile=profile)
-    how = Running(until, device, Terminal(quiet=quiet), logger)
-    ended = run_asked(asked, out or Path("runs") / asked.folder_name, only=arm or (), how=how)
+    folder = out or Path("runs") / asked.folder_name
+    with chosen_pool(workers, ray) as pool:
+        how = Running(until, device, Terminal(quiet=quiet), logger, pool)
+        ended = run_asked(asked, folder, only=arm or (), how=how)
     (show_json if as_json else show_outcome)(ended)
 
 
@@ -197,6 +202,8 @@ def sweep(
     ] = None,
     control: Annotated[list[str] | None, Option(help="shuffled, reinit.")] = None,
     device: Device = "auto",
+    workers: Workers = None,
+    ray: RayAddress = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -220,7 +227,9 @@ def sweep(
         swaps=swaps or ["single"],
         controls=control or ["shuffled"],
     )
-    run_study(study, run_folder, until="sweep", device=device, talk=Terminal(quiet=quiet))
+    talk = Terminal(quiet=quiet)
+    with chosen_pool(workers, ray) as pool:
+        run_study(study, run_folder, until="sweep", device=device, talk=talk, pool=pool)
     rows = sweep_rows(run_folder)
     (show_json if as_json else show_table)(rows)
 
@@ -266,40 +275,6 @@ def plan(
     reuse = planned(run_folder, source, tolerance=tolerance, confidence=confidence)
     write_plan(reuse, out)
     Terminal(quiet=quiet).remark(reuse.summary())
-    result(str(out))
-
-
-@app.command()
-def train(
-    run_folder: Run,
-    out: Annotated[Path, Option("--out", "-o", help="Checkpoint to write.")],
-    plan_file: Annotated[
-        Path | None, Option("--plan", help="Plan to train under; from scratch if not given.")
-    ] = None,
-    source: Source = None,
-    strategy: Annotated[str | None, Option(help="Start of a transfer table, e.g. full.")] = None,
-    mode: Annotated[str, Option(help="freeze or finetune.")] = "finetune",
-    subjects: Annotated[
-        int | None, Option(min=1, help="Training subjects; all if not given.")
-    ] = None,
-    epochs: Annotated[int | None, Option(min=1, help="Epochs; the target's if not given.")] = None,
-    steps: Annotated[int | None, Option(min=1, help="Optimiser steps, instead of epochs.")] = None,
-    seed: Annotated[int, Option(min=0, help="Seed of fresh weights, subjects and batches.")] = 0,
-    device: Device = "auto",
-    logger: Logger = None,
-    quiet: Quiet = False,
-) -> None:
-    """Train a fresh target under a plan, or by a strategy of the transfer table.
-
-    Example: paramreuse train runs/acdc --strategy full --source acdc-ae -o model.safetensors
-    """
-    from paramreuse.cli.console import Terminal, result
-    from paramreuse.study.train_by_plan import TrainingOrder, train_by_plan
-
-    order = TrainingOrder(plan_file, source, mode, subjects, epochs, seed, strategy, steps)
-    talk = Terminal(quiet=quiet)
-    trained = train_by_plan(run_folder, order, out, device=device, talk=talk, logger=logger)
-    talk.remark(trained)
     result(str(out))
 
 

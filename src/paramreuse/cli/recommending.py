@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from paramreuse.cli.commands import Device, Json, Quiet, Roots, app
+from paramreuse.cli.workers import RayAddress, Workers, chosen_pool
 
 
 @app.command()
@@ -25,6 +26,8 @@ def recommend(
     device: Device = "auto",
     profile: Annotated[str | None, Option(help="Which of the file's profiles.")] = None,
     data: Roots = None,
+    workers: Workers = None,
+    ray: RayAddress = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,9 +46,11 @@ def recommend(
     checked = read_study(study, roots=parse_roots(data or []), profile=profile)
     folder = out or Path("runs") / checked.name
     order = RecommendationOrder(subjects, budget, steps, seed)
-    recommendation, validated = recommend_in_study(
-        checked, folder, order, device=device, talk=Terminal(quiet=quiet)
-    )
+    talk = Terminal(quiet=quiet)
+    with chosen_pool(workers, ray) as pool:
+        recommendation, validated = recommend_in_study(
+            checked, folder, order, device=device, talk=talk, pool=pool
+        )
     if as_json:
         show_json(recommendation.as_json())
     else:

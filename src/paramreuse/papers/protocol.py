@@ -62,6 +62,7 @@ def run_asked(
             device=how.device,
             talk=how.talk,
             logger=how.logger,
+            pool=how.pool,
         )
     )
 

@@ -1,12 +1,13 @@
 """The bench: candidates measured in folds over the labelled subjects, each fold once."""
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paramreuse.distribution.pool import Pool
 from paramreuse.errors import ModelError, ScoreError
 from paramreuse.recommendation.audit import rewind_drops
 from paramreuse.recommendation.candidates import FULL, MIXES, SCRATCH, Candidate
@@ -51,6 +52,23 @@ class Evidence:
         return float(np.mean(known)) if known else float("nan")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fold:
+    """A candidate, and which fold it is scored on."""
+
+    candidate: Candidate
+    index: int
+
+    @property
+    def name(self) -> str:
+        """What it is called in the ledger."""
+        return f"{self.index}/{self.candidate.name}/{self.candidate.source}"
+
+
+def _ignore(units: float) -> None:
+    """Tell nobody what was spent."""
+
+
 @dataclass(eq=False)
 class Bench:
     """Trains candidates in folds and notes what they score.
@@ -61,10 +79,11 @@ class Bench:
         tensors: Tensors of each source.
         blocks: Blocks of each source's sites, for the audit.
         features: What each source sees, to be compared with what is trained from scratch.
-        ledger: Where every fold is kept.
+        ledger: Where every fold is kept; None on a worker, which keeps nothing.
         steps: Optimiser steps of a full training.
         seed: Of folds and trainings.
         on_unit: Called with the trainings spent by each fold, measured now or before.
+        pool: Workers, each of which takes a fold; None measures here.
     """
 
     course: Course
@@ -72,10 +91,11 @@ class Bench:
     tensors: Mapping[str, Mapping[str, Tensor]]
     blocks: Mapping[str, tuple[Block, ...]]
     features: SourceFeatures
-    ledger: Ledger
+    ledger: Ledger | None
     steps: int
     seed: int
-    on_unit: Callable[[float], object] = lambda units: None
+    on_unit: Callable[[float], object] = _ignore
+    pool: Pool | None = None
     evidence: Evidence = field(default_factory=Evidence)
     spent: float = 0.0
 
@@ -89,26 +109,65 @@ class Bench:
         """What measuring one candidate costs, in full trainings."""
         return FOLD_SHARE * len(self.folds)
 
-    def measure(self, candidate: Candidate) -> None:
-        """Measure a candidate with each fold held out; what was measured before is read.
+    def measure(self, candidates: Sequence[Candidate]) -> None:
+        """Measure candidates with each fold held out; what was measured before is read.
 
         Processes that share the ledger share the folds, too.
         """
-        steps = max(2, round(self.steps * FOLD_SHARE)) if candidate.trained else 0
-        names = [f"{k}/{candidate.name}/{candidate.source}" for k in range(len(self.folds))]
+        assert self.ledger is not None, "a worker is asked for single folds"
+        if self.pool is not None:
+            self._measure_on_workers(self.pool, self.ledger, self._folds_of(*candidates))
+        for candidate in candidates:
+            self._gather(candidate, self.ledger)
+
+    def _folds_of(self, *candidates: Candidate) -> list["_Fold"]:
+        return [_Fold(each, index) for each in candidates for index in range(len(self.folds))]
+
+    def _gather(self, candidate: Candidate, ledger: Ledger) -> None:
+        folds = self._folds_of(candidate)
 
         def count() -> None:
-            self.spent += steps / self.steps
-            self.on_unit(steps / self.steps)
+            if self.pool is None:
+                self._spend(candidate)
 
-        entries = self.ledger.gather(
-            names, lambda index: self._run_fold(candidate, index, steps), count
+        entries = ledger.gather(
+            [fold.name for fold in folds], lambda index: self._run_fold(folds[index]), count
         )
         for entry in entries:
             self._note(candidate, entry)
 
-    def _run_fold(self, candidate: Candidate, index: int, steps: int) -> dict[str, object]:
-        held = self.folds[index]
+    def _measure_on_workers(self, pool: Pool, ledger: Ledger, folds: Sequence["_Fold"]) -> None:
+        """Have the ledger filled with what it lacks."""
+        missing = [fold for fold in folds if ledger.read(fold.name) is None]
+        for fold in folds:
+            if fold not in missing:
+                self._spend(fold.candidate)
+        if not missing:
+            return
+        tensors = {name: dict(lent) for name, lent in self.tensors.items()}
+        twin = replace(
+            self,
+            tensors=tensors,
+            features=replace(self.features, tensors=tensors),
+            ledger=None,
+            pool=None,
+            on_unit=_ignore,
+            evidence=Evidence(),
+        )
+        for number, entry in pool.map(_prepare, twin, missing):
+            ledger.write(missing[number].name, entry)
+            self._spend(missing[number].candidate)
+
+    def _steps(self, candidate: Candidate) -> int:
+        return max(2, round(self.steps * FOLD_SHARE)) if candidate.trained else 0
+
+    def _spend(self, candidate: Candidate) -> None:
+        units = self._steps(candidate) / self.steps
+        self.spent += units
+        self.on_unit(units)
+
+    def _run_fold(self, fold: "_Fold") -> dict[str, object]:
+        candidate, held = fold.candidate, self.folds[fold.index]
         seen = [subject for subject in self.data.subjects if subject not in held]
         unseen = self.data.of(held)
         try:
@@ -117,8 +176,8 @@ class Bench:
                 self.tensors.get(candidate.source),
                 candidate,
                 self.data.of(seen),
-                steps,
-                seed_of(self.seed, "fold", str(index)) % 2**31,
+                self._steps(candidate),
+                seed_of(self.seed, "fold", str(fold.index)) % 2**31,
             )
             names = self._scored(candidate, trained, unseen)
         except (ModelError, ScoreError) as error:
@@ -178,3 +237,7 @@ class Bench:
             known = self.evidence.drops.get(candidate.source)
             joined = new if known is None else np.concatenate([known, new], axis=2)
             self.evidence.drops[candidate.source] = joined
+
+
+def _prepare(bench: Bench) -> Callable[[_Fold], dict[str, object]]:
+    return bench._run_fold

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from paramreuse.distribution.pool import Pool
 from paramreuse.engine.plain import checked_output, device_of
 from paramreuse.errors import ModelError, ParamReuseError, ScoreError, SiteMismatchError
 from paramreuse.notebook import progress_bar
@@ -66,6 +67,7 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
     folder: str | PathLike[str] | None = None,
     *,
     progress: Report | None = None,
+    pool: Pool | None = None,
 ) -> Recommendation:
     """Choose a source, what of it to load and how to train, seeing only the labelled subjects.
 
@@ -91,6 +93,7 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
         folder: Keeps each measured fold, so that the same call goes on where it was.
         progress: Called with the trainings spent, and the most that will be; a notebook shows a
             bar where it is left out.
+        pool: Workers, each of which trains a candidate with one fold held out (``ray_pool``).
 
     Returns:
         The start, the trained model and the gain to expect.
@@ -130,6 +133,7 @@ def recommend(  # noqa: PLR0913 - the agreed surface; everything after labelled 
             length,
             seed,
         )
+        bench.pool = pool
         shown = progress or progress_bar("recommend")
         return _Run(bench, sites, misfits, budget, shown).result()
     finally:

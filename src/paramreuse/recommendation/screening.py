@@ -49,8 +49,8 @@ def rank_looks(looks: Sequence[FirstLook], evidence: Evidence) -> list[FirstLook
 def look_at_sources(bench: Bench, sites: Mapping[str, Sequence[Site]]) -> list[FirstLook]:
     """Score every source without training."""
     looks = []
+    bench.measure([as_is(fitting, source) for source, fitting in sites.items()])
     for source, fitting in sites.items():
-        bench.measure(as_is(fitting, source))
         scores = list(bench.evidence.of(source, AS_IS).values())
         looks.append(
             FirstLook(source, float(np.mean(scores)), held_out_ridge_score(bench, fitting, source))

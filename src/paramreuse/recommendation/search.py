@@ -53,19 +53,22 @@ class Search:
 
     def run(self) -> None:
         """Search."""
-        self._measure(scratch())
+        self._measure([scratch()])
         ranked = self.rank()
+        chosen: list[Candidate] = []
+        left = self.left
         for place, source in enumerate(ranked):
             # The head of the best source comes last and is never given up for one more source.
-            if place and self.left < 2 * self.bench.units - _ROUNDING:
+            if place and left < 2 * self.bench.units - _ROUNDING:
                 break
-            self._measure(as_is(self.sites[source], source))
-            self._measure(full(self.sites[source], source))
+            chosen += [as_is(self.sites[source], source), full(self.sites[source], source)]
+            left -= self.bench.units
+        self._measure(chosen)
         best = self.prefer() or next(iter(ranked), "")
         if best:
-            self._measure(head(self.sites[best], best))
+            self._measure([head(self.sites[best], best)])
 
-    def _measure(self, candidate: Candidate) -> None:
-        self.tried[candidate.source, candidate.name] = candidate
-        self.bench.measure(candidate)
-        self.left -= self.bench.units if candidate.trained else 0.0
+    def _measure(self, candidates: Sequence[Candidate]) -> None:
+        self.tried |= {(each.source, each.name): each for each in candidates}
+        self.bench.measure(candidates)
+        self.left -= self.bench.units * sum(each.trained for each in candidates)

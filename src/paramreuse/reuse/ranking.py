@@ -6,17 +6,18 @@ which of all scores that are shown predicted best what loading a source gains
 of a pilot (arXiv 2008.03411, "PR-RMSE"), and measured swaps.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from paramreuse.compare.distance import compare_models
 from paramreuse.compare.lineage import Lineage
+from paramreuse.distribution.pool import Pool, in_order
 from paramreuse.engine.plain import checked_output, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, ParamReuseError, ScoreError, SiteMismatchError
 from paramreuse.reuse.network import WHAT_CAN_TELL
@@ -214,7 +215,7 @@ def _last_if_nan(value: float) -> tuple[bool, float]:
     return isnan(value), value
 
 
-def rank_sources(
+def rank_sources(  # noqa: PLR0913 - the agreed surface; everything after batches has a default
     pilot: nn.Module,
     sources: Mapping[str, Weights],
     batches: Batches,
@@ -222,6 +223,7 @@ def rank_sources(
     *,
     tolerance: float = TOLERANCE,
     confidence: float = CONFIDENCE,
+    pool: Pool | None = None,
 ) -> Ranking:
     """Rank sources by how much gain they promise.
 
@@ -236,6 +238,7 @@ def rank_sources(
             not given.
         tolerance: As for ``judge``.
         confidence: As for ``judge``.
+        pool: Workers, each of which takes a source (``ray_pool``); the ranking is the same.
 
     Raises:
         ParamReuseError: There is no source.
@@ -249,8 +252,27 @@ def rank_sources(
         example = next(walk_batches(batches)).inputs.to(device_of(pilot))
         num_classes = checked_output(pilot(example.clone())).shape[1]
     chosen = score or Dice(num_classes=num_classes)
-    ranked: list[RankedSource] = []
-    for name, weights in sources.items():
+    look = _Look(pilot, batches, chosen, example, tolerance, confidence)
+    if pool is None:
+        return order_sources(look.rank(name, weights) for name, weights in sources.items())
+    named = ((name, dict(tensors_of(weights))) for name, weights in sources.items())
+    return order_sources(in_order(pool.map(_prepare, look, named)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """What every source is ranked by."""
+
+    pilot: nn.Module
+    batches: Batches
+    score: Score
+    example: Tensor
+    tolerance: float
+    confidence: float
+
+    def rank(self, name: str, weights: Weights) -> RankedSource:
+        """Measure one source."""
+        pilot, example = self.pilot, self.example
         lent = lend(pilot, tensors_of(weights))
         try:
             comparison = compare_models(pilot, lent, names=("pilot", name), example_input=example)
@@ -262,14 +284,18 @@ def rank_sources(
                 f"source {name!r}: cannot rank it, since no kernel of it fits the pilot, the "
                 "output layer aside. `paramreuse compare` says what fits"
             )
-        sweep = sweep_sites(pilot, lent, batches, chosen, swaps=kernels)
-        verdict = judge(sweep, tolerance=tolerance, confidence=confidence)
+        sweep = sweep_sites(pilot, lent, self.batches, self.score, swaps=kernels)
+        verdict = judge(sweep, tolerance=self.tolerance, confidence=self.confidence)
         keys = {site.key for site in kernels}
         distances = [row for row in comparison.rows if row.site.key in keys]
-        lineage = str(comparison.lineage)
-        scores = feature_scores(pilot, lent, batches)
-        ranked.append(ranked_source(name, verdict, distances, lineage=lineage, scores=scores))
-    return order_sources(ranked)
+        scores = feature_scores(pilot, lent, self.batches)
+        return ranked_source(
+            name, verdict, distances, lineage=str(comparison.lineage), scores=scores
+        )
+
+
+def _prepare(look: _Look) -> Callable[[tuple[str, Weights]], RankedSource]:
+    return lambda named: look.rank(*named)
 
 
 def feature_scores(pilot: nn.Module, source: Weights, batches: Batches) -> FeatureScores:

@@ -1,14 +1,16 @@
 """Several studies of one file: each run in a folder of its own, then what they show together."""
 
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from paramreuse.distribution.pool import Pool
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
 from paramreuse.study.config import Study
@@ -16,7 +18,7 @@ from paramreuse.study.images import Shelf
 from paramreuse.study.run import STAGES, run_study
 from paramreuse.study.run_folder import lasting
 from paramreuse.study.study_file import check_study, checked_arms, checked_study, read_content
-from paramreuse.study.talk import Silent, Talk
+from paramreuse.study.talk import Noted, Silent, Talk
 from paramreuse.study.variants import ARM_NAME, ARMS
 from paramreuse.yaml_text import read_yaml
 
@@ -75,6 +77,7 @@ class Running:
     device: str = "auto"
     talk: Talk = field(default_factory=Silent)
     logger: str | None = None
+    pool: Pool | None = None
 
 
 AS_A_WHOLE = Running()
@@ -141,26 +144,76 @@ def run_arms(
     path = Path(folder)
     _check_folder(path, arms)
     chosen = _chosen(arms, only)
+    if how.pool is None:
+        _run_one_by_one(arms, chosen, path, how)
+    else:
+        _run_on_workers(arms, chosen, path, how, how.pool)
+    if not only and how.until in (None, list(STAGES)[-1]):
+        how.talk.say("results", str(conclude(path)))
+    return path
+
+
+def _run_one_by_one(arms: Arms, chosen: Mapping[str, Study], path: Path, how: Running) -> None:
     shelf = Shelf()
     for number, (name, study) in enumerate(chosen.items(), start=1):
         how.talk.say("arm", f"{name} ({number} of {len(chosen)})")
         try:
-            run_study(
-                study,
-                path / ARMS / name,
-                until=how.until,
-                device=how.device,
-                talk=how.talk,
-                logger=how.logger,
-                shelf=shelf,
-            )
+            _run_arm(study, path / ARMS / name, how, shelf)
         finally:
             # Interrupted or not: what is there can be reported. Refused, nothing is there.
             if path.is_dir():
                 _note(path, arms)
-    if not only and how.until in (None, list(STAGES)[-1]):
-        how.talk.say("results", str(conclude(path)))
-    return path
+
+
+def _run_arm(study: Study, folder: Path, how: Running, shelf: Shelf) -> None:
+    run_study(
+        study,
+        folder,
+        until=how.until,
+        device=how.device,
+        talk=how.talk,
+        logger=how.logger,
+        shelf=shelf,
+        pool=how.pool,
+    )
+
+
+def _run_on_workers(
+    arms: Arms, chosen: Mapping[str, Study], path: Path, how: Running, pool: Pool
+) -> None:
+    """Run arms side by side; what each of them can do apart waits in the same queue of workers."""
+    _note(path, arms)
+    absolute = path.absolute()
+    tasks = [(study, absolute / ARMS / name) for name, study in chosen.items()]
+    names = list(chosen)
+    told = replace(how, talk=Noted())
+    with how.talk.progress("arms") as progress:
+        progress(0, len(names))
+        results = pool.map(_prepare, (told, absolute), tasks)
+        for done, (number, lines) in enumerate(results, start=1):
+            how.talk.say("arm", f"{names[number]} ({done} of {len(names)})")
+            for line in lines:
+                how.talk.say(*line)
+            progress(done, len(names))
+
+
+def _prepare(
+    shared: tuple[Running, Path],
+) -> Callable[[tuple[Study, Path]], list[tuple[str, str]]]:
+    how, folder = shared
+    if not (folder / _FILE).is_file():
+        raise StudyError(
+            f"cannot run arms on the worker {platform.node()}: it does not see the folder "
+            f"{str(folder)!r}. Put it where every machine of the cluster sees it by this path, or "
+            "use --workers N on this machine"
+        )
+
+    def run(task: tuple[Study, Path]) -> list[tuple[str, str]]:
+        talk = Noted()
+        _run_arm(*task, replace(how, talk=talk), Shelf())
+        return talk.lines
+
+    return run
 
 
 def _chosen(arms: Arms, only: Sequence[str]) -> dict[str, Study]:

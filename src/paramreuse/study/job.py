@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from paramreuse.checkpoint import Checkpoint, read_checkpoint
+from paramreuse.distribution.pool import Pool
 from paramreuse.study.store import Store
 from paramreuse.study.talk import Talk
 from paramreuse.study.workbench import Workbench
@@ -21,12 +22,14 @@ class Job:
         store: Where facts go.
         talk: Where remarks go.
         tracker: Where learning curves, tables and figures go besides.
+        pool: Workers for what can be done apart; None does everything here.
     """
 
     bench: Workbench
     store: Store
     talk: Talk
     tracker: Tracker = field(default_factory=Untracked)
+    pool: Pool | None = None
 
 
 def opened(job: Job, name: str) -> Checkpoint:

@@ -14,6 +14,7 @@ from torch import nn
 from paramreuse.checkpoint import read_checkpoint, write_checkpoint
 from paramreuse.data.preparation import batches
 from paramreuse.data.selection import draw_subjects
+from paramreuse.distribution.pool import Pool
 from paramreuse.errors import StudyError
 from paramreuse.files import write_text
 from paramreuse.recommendation.recommending import recommend
@@ -56,6 +57,7 @@ def recommend_in_study(
     *,
     device: str = "auto",
     talk: Talk,
+    pool: Pool | None = None,
 ) -> tuple[Recommendation, float]:
     """Recommend a start for the target of a study, and write model, plan and summary.
 
@@ -68,6 +70,7 @@ def recommend_in_study(
         order: What to recommend for.
         device: ``auto``, ``cpu``, ``cuda`` ...
         talk: Where remarks go.
+        pool: Workers for trainings.
 
     Returns:
         The recommendation, and the model's mean score on the validation subjects.
@@ -80,7 +83,7 @@ def recommend_in_study(
     sources = list(study.sources)
     run_folder = Path(folder)
     if any(study.models[name].checkpoint is None for name in sources):
-        run_study(study, run_folder, until="train", device=device, talk=talk)
+        run_study(study, run_folder, until="train", device=device, talk=talk, pool=pool)
     bench = Workbench(study, run_folder, device, talk)
     images = bench.images(bench.target.data)
     labelled = draw_subjects(images.trainable, order.subjects, order.seed)
@@ -96,6 +99,7 @@ def recommend_in_study(
             seed=order.seed,
             folder=run_folder / FOLDER,
             progress=_in_percent(step),
+            pool=pool,
         )
     validation = _validation_scores(bench, recommendation.model)
     validated = float(np.mean(list(validation.values()))) if validation else math.nan

@@ -13,6 +13,7 @@ import yaml
 
 from paramreuse.checkpoint import read_checkpoint
 from paramreuse.data.selection import draw_subjects
+from paramreuse.distribution.pool import Pool
 from paramreuse.errors import DataError, SiteMismatchError, StudyError
 from paramreuse.files import sweep_parts, write_text
 from paramreuse.sites.matching import match_sites
@@ -68,6 +69,7 @@ def run_study(  # noqa: PLR0913 - everything after the folder has a default
     talk: Talk | None = None,
     logger: str | None = None,
     shelf: Shelf | None = None,
+    pool: Pool | None = None,
 ) -> Path:
     """Run every stage of a study that is not finished yet.
 
@@ -80,6 +82,7 @@ def run_study(  # noqa: PLR0913 - everything after the folder has a default
         logger: ``csv``, ``mlflow``, ``tensorboard`` or ``wandb``, to log learning curves, tables
             and figures to as well.
         shelf: Prepared images of studies that ran before with the same image sets.
+        pool: Workers for sweeps, trainings and comparisons (``ray_pool``); results are the same.
 
     Returns:
         The run folder.
@@ -107,7 +110,7 @@ def run_study(  # noqa: PLR0913 - everything after the folder has a default
     with open_job(bench, talk) as job, open_tracker(logger, path, run=study.name) as tracker:
         _train_damaged_again(job)
         for name in list(STAGES)[: list(STAGES).index(last) + 1]:
-            _run_stage(replace(job, tracker=tracker), name)
+            _run_stage(replace(job, tracker=tracker, pool=pool), name)
     return path
 
 

@@ -5,23 +5,19 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from paramreuse.reuse.ranking import feature_scores
+from paramreuse.reuse.ranking import FeatureScores, feature_scores
 from paramreuse.study.config import TARGET
-from paramreuse.study.job import Job, opened
-from paramreuse.study.records import StoredSourceScore
+from paramreuse.study.job import Job
 from paramreuse.sweep.batches import Batches
 
 SUBJECTS = 10
 """Subjects that are looked at: features of all would not fit into memory in a large study."""
 
 
-def score_features(job: Job, source: str) -> None:
-    """Store the scores of a source's features; say why where they cannot be scored."""
+def score_features(job: Job, source: str) -> FeatureScores:
+    """Return the scores of a source's features, or why they cannot be scored."""
     some = of_first_subjects(job.bench.validation_batches(), SUBJECTS)
-    scored = feature_scores(job.bench.model(TARGET), opened(job, source), some)
-    job.store.write(StoredSourceScore(source, *item) for item in scored.values.items())
-    if scored.reason:
-        job.talk.say("compare", f"{source}: {scored.reason}")
+    return feature_scores(job.bench.model(TARGET), job.bench.tensors(source), some)
 
 
 def of_first_subjects(
@@ -34,7 +30,7 @@ def of_first_subjects(
         number: How many subjects.
     """
     chosen: dict[Hashable, None] = {}
-    samples: list[tuple[Tensor, Tensor, Sequence[Hashable]]] = []
+    found: list[tuple[Tensor, Tensor, Sequence[Hashable]]] = []
     for inputs, labels, subjects in batches:
         for subject in subjects:
             if len(chosen) < number:
@@ -42,5 +38,5 @@ def of_first_subjects(
         kept = [index for index, subject in enumerate(subjects) if subject in chosen]
         if kept:
             rows = torch.tensor(kept)
-            samples.append((inputs[rows], labels[rows], [subjects[index] for index in kept]))
-    return samples
+            found.append((inputs[rows], labels[rows], [subjects[index] for index in kept]))
+    return found

@@ -4,20 +4,22 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isfinite, isnan
 
 import numpy as np
 
 from paramreuse.checkpoint import write_checkpoint
-from paramreuse.compare.batchnorm import compare_batchnorms
+from paramreuse.compare.batchnorm import BatchNormComparison, compare_batchnorms
 from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.data.selection import calibration_batches, draw_subjects
 from paramreuse.reuse.plan import Plan
 from paramreuse.reuse.plan_file import write_plan
+from paramreuse.reuse.ranking import FeatureScores
 from paramreuse.sites.swaps import Swap, kernel_sites, seed_of
+from paramreuse.study.apart import each_of
 from paramreuse.study.completeness import forget_stage
-from paramreuse.study.config import TARGET, ModelSpec
+from paramreuse.study.config import TARGET
 from paramreuse.study.findings import findings_of
 from paramreuse.study.job import Job, epoch_columns, followed, opened
 from paramreuse.study.pictures import keep_swap_pictures, keep_target_pictures
@@ -50,7 +52,7 @@ from paramreuse.sweep.recalibrated import sweep_recalibrated
 from paramreuse.sweep.scores import subject_means
 from paramreuse.sweep.scoring import score_subjects
 from paramreuse.sweep.sweeping import sweep_sites
-from paramreuse.training import EpochRow, train_model
+from paramreuse.training import EpochRow, TrainingResult, train_model
 
 
 def run_data(job: Job) -> str:
@@ -75,13 +77,18 @@ def run_train(job: Job) -> str:
     parts: list[str] = []
     for name in {spec.data: name for name, spec in job.bench.study.models.items()}.values():
         job.bench.try_out(name)
-    for name, spec in job.bench.study.models.items():
+    models = job.bench.study.models
+    built = [name for name, spec in models.items() if spec.checkpoint is None]
+    missing = [name for name in built if not job.bench.checkpoint(name).exists()]
+    with job.talk.progress("models") as progress:
+        for done, (number, result) in enumerate(each_of(job, _trained, missing), start=1):
+            _keep_model(job, missing[number], result)
+            progress(done, len(missing))
+    for name, spec in models.items():
         if spec.checkpoint is not None:
             note_checkpoint(job, name)
             parts.append(f"{name}: {opened(job, name).summary()}")
             continue
-        if not job.bench.checkpoint(name).exists():
-            _train_one(job, name, spec)
         _note_trained(job, name)
         measure = "Dice" if spec.task == "segmentation" else "minus squared error"
         parts.append(f"{name}: {measure} {job.store.fact(f'best/{name}'):.3f}")
@@ -94,7 +101,9 @@ def run_train(job: Job) -> str:
     return f"target's mean Dice {dice:.3f} on {len(subjects)} subjects ({', '.join(parts)})"
 
 
-def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
+def _trained(job: Job, name: str) -> TrainingResult:
+    """Train a model, and keep each epoch."""
+    spec = job.bench.study.models[name]
     seed = seed_of(job.bench.study.seed, "train", name) % 2**31
     images = job.bench.images(spec.data)
     labelled_only = spec.task == "segmentation"
@@ -115,6 +124,10 @@ def _train_one(job: Job, name: str, spec: ModelSpec) -> None:
         )
     for row in result.history:
         keep(row)
+    return result
+
+
+def _keep_model(job: Job, name: str, result: TrainingResult) -> None:
     # On the disk before the model, which is not trained again once it is there.
     with job.store.lasting():
         job.store.put_fact(f"best/{name}", result.best_score)
@@ -149,29 +162,50 @@ def _forget_measured(store: Store) -> None:
 
 def run_compare(job: Job) -> str:
     """Measure every source's distance from the target, and score what its features are worth."""
+    sources = job.bench.study.sources
+    parts: dict[str, str] = {}
+    for number, found in each_of(job, _compared, sources, models=(TARGET, *sources)):
+        parts[sources[number]] = _store_compared(job, sources[number], found)
+    return "; ".join(parts[source] for source in sources)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Compared:
+    """How a source compares with the target."""
+
+    comparison: Comparison
+    batchnorms: BatchNormComparison
+    scores: FeatureScores
+
+
+def _compared(job: Job, source: str) -> _Compared:
     target = job.bench.model(TARGET)
     images = job.bench.images(job.bench.target.data).validation.images
     example = images[:2].to(job.bench.torch_device)
-    parts: list[str] = []
-    for source in job.bench.study.sources:
-        lent = opened(job, source)
-        result = compare_models(target, lent, names=(TARGET, source), example_input=example)
-        distances = [
+    lent = job.bench.tensors(source)
+    result = compare_models(target, lent, names=(TARGET, source), example_input=example)
+    norms = compare_batchnorms(target, lent)
+    return _Compared(result, norms, score_features(job, source))
+
+
+def _store_compared(job: Job, source: str, found: _Compared) -> str:
+    """Store how a source compares with the target, and say it in a few words."""
+    result = found.comparison
+    with job.store.together():
+        job.store.write(
             StoredDistance(source, position, row.site.family, **row.to_dict())
             for position, row in enumerate(result.rows)
-        ]
-        norms = compare_batchnorms(target, lent).rows
-        with job.store.together():
-            job.store.write(distances)
-            job.store.write(StoredShift(source, **asdict(row)) for row in norms)
-            job.store.write([_stored_lineage(source, result)])
-        score_features(job, source)
-        kernels = {site.key for site in kernel_sites(row.site for row in result.rows)}
-        relative = [row.relative_rmse for row in result.rows if row.site.key in kernels]
-        relative = [value for value in relative if isfinite(value)]
-        median = f"{np.median(relative):.2f}" if relative else "not measured"
-        parts.append(f"{source}: {result.lineage} start, median relative RMSE of W {median}")
-    return "; ".join(parts)
+        )
+        job.store.write(StoredShift(source, **asdict(row)) for row in found.batchnorms.rows)
+        job.store.write([_stored_lineage(source, result)])
+    job.store.write(StoredSourceScore(source, *item) for item in found.scores.values.items())
+    if found.scores.reason:
+        job.talk.say("compare", f"{source}: {found.scores.reason}")
+    kernels = {site.key for site in kernel_sites(row.site for row in result.rows)}
+    relative = [row.relative_rmse for row in result.rows if row.site.key in kernels]
+    relative = [value for value in relative if isfinite(value)]
+    median = f"{np.median(relative):.2f}" if relative else "not measured"
+    return f"{source}: {result.lineage} start, median relative RMSE of W {median}"
 
 
 def _stored_lineage(source: str, result: Comparison) -> StoredLineage:
@@ -225,6 +259,7 @@ def _sweep_one(job: Job, source: str) -> Sweep:
             seed=bench.study.seed,
             log=job.store.sweep_log(source),
             progress=progress,
+            pool=job.pool,
         )
     write_sweep(job.store, source, sweep)
     keep_swap_pictures(job, source, sweep)
@@ -248,6 +283,7 @@ def _recalibrate_one(job: Job, source: str, name: str) -> Sweep:
             images,
             seed=bench.study.seed,
             progress=progress,
+            pool=job.pool,
         )
     write_sweep(job.store, name, sweep)
     return sweep

@@ -30,6 +30,7 @@ from paramreuse.study.workbench import Workbench
 from paramreuse.sweep.scores import subject_means
 from paramreuse.sweep.scoring import score_subjects
 from paramreuse.training import initial_model, train_model
+from paramreuse.training.processes import is_first_process
 from paramreuse.training.steps import finish_training, train_steps
 from paramreuse.training.trackers import open_tracker, require_tracker
 
@@ -47,6 +48,8 @@ class TrainingOrder:
         seed: Seed of fresh weights, subjects and batches.
         strategy: Name of a start of the transfer table; None where ``plan`` says what to load.
         steps: Optimiser steps with a complete schedule and the last weights, instead of epochs.
+        devices: Processes on each machine that train together, as of ``TrainingSettings``.
+        nodes: Machines.
     """
 
     plan: Path | None
@@ -57,6 +60,8 @@ class TrainingOrder:
     seed: int
     strategy: str | None = None
     steps: int | None = None
+    devices: int = 1
+    nodes: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +131,9 @@ def train_by_plan(
                 followable = replace(job, tracker=tracker)
                 trained, reached = _train_by_epochs(followable, model, train, order, out.stem)
     inputs = [images for images, _, _ in batches(train, bench.target.batch_size)]
-    write_checkpoint(out, start.finished(trained, inputs))
+    finished = start.finished(trained, inputs)
+    if is_first_process():
+        write_checkpoint(out, finished)
     return "; ".join(part for part in (start.summary, reached, _unheeded(start, order)) if part)
 
 
@@ -141,7 +148,11 @@ def _train_by_epochs(
             model,
             train,
             bench.images(bench.target.data).validation,
-            settings=bench.settings(spec, seed=order.seed, folder=None),
+            settings=replace(
+                bench.settings(spec, seed=order.seed, folder=None),
+                devices=order.devices,
+                nodes=order.nodes,
+            ),
             on_epoch=follow,
         )
     reached = f"best validation Dice {result.best_score:.3f} in epoch {result.best_epoch}"
@@ -159,7 +170,7 @@ def _train_by_steps(
         start.plan,
         order.steps,
         order.seed,
-        settings=step_settings(bench.target),
+        settings=replace(step_settings(bench.target), devices=order.devices, nodes=order.nodes),
     )
     _, scores = score_subjects(trained, bench.validation_batches(), bench.score)
     mean = float(np.nanmean(subject_means(scores, bench.score.foreground)))

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from paramreuse.checkpoint import load_checkpoint, read_checkpoint
 from paramreuse.checkpoint.hub import local_file
@@ -38,6 +38,7 @@ class Workbench:
         shelf: Where prepared images are kept; several studies may share one.
         compare_images: Called with the name of an image set and its images when they are first
             asked for, to refuse others than earlier stages had.
+        weights: Tensors of models that are at hand; those of others are read from their files.
     """
 
     study: Study
@@ -46,6 +47,7 @@ class Workbench:
     talk: Talk = field(default_factory=Silent)
     shelf: Shelf = field(default_factory=Shelf)
     compare_images: Callable[[str, Images], None] | None = None
+    weights: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     _compared: set[str] = field(default_factory=set)
     _sets: dict[str, ImageSet] = field(default_factory=dict)
 
@@ -74,9 +76,7 @@ class Workbench:
             DataError: The set is incomplete, or has too few subjects; the message names the set.
             StudyError: There is no such reader, or it does not take the options.
         """
-        spec, target = self.study.data[name], self.study.data[self.target.data]
-        # With a label map, the classes are those of the target's set.
-        key = (spec.model_dump_json(), target.model_dump_json(), str(self.study.seed))
+        spec, key = self.study.data[name], self._place(name)
         if key not in self.shelf.images:
             image_set = self.image_set(name)
             with naming(f"data.{name}"), self.talk.progress(f"reading {name}") as step:
@@ -86,6 +86,16 @@ class Workbench:
             self.compare_images(name, images)
             self._compared.add(name)
         return images
+
+    def _place(self, name: str) -> tuple[str, ...]:
+        """Return all that prepared images depend on."""
+        spec, target = self.study.data[name], self.study.data[self.target.data]
+        # With a label map, the classes are those of the target's set.
+        return spec.model_dump_json(), target.model_dump_json(), str(self.study.seed)
+
+    def shelved(self) -> Shelf:
+        """Return the prepared images of this study alone."""
+        return Shelf({self._place(name): self.images(name) for name in self.study.data})
 
     @property
     def target(self) -> ModelSpec:
@@ -115,7 +125,7 @@ class Workbench:
         options = _network_options(self.study)
         options |= {
             "in_channels": images.validation.images.shape[1],
-            "num_classes": len(self.image_set(task_data).classes),
+            "num_classes": len(self.images(task_data).classes),
         }
         build = load_named(self.study.network.name, NETWORKS, "network")
         check_options(
@@ -125,7 +135,8 @@ class Workbench:
             task=f"build the network {self.study.network.name!r}",
             place="network.options",
         )
-        return lambda: _built(build, options, self.study.network.name)
+        # Nothing else of the study goes along where it is sent to a worker.
+        return partial(_built, build, options, self.study.network.name)
 
     def initial(self, name: str) -> nn.Module:
         """Build a model as it is before training.
@@ -193,6 +204,15 @@ class Workbench:
         given = self.study.models[name].checkpoint
         return local_file(given) if given else self.folder / "models" / f"{name}.safetensors"
 
+    def tensors(self, name: str) -> Mapping[str, Tensor]:
+        """Return the tensors of a trained model, read from its file where they are not at hand.
+
+        Raises:
+            CheckpointError: Its file is not there, or cannot be read.
+        """
+        held = self.weights.get(name)
+        return read_checkpoint(self.checkpoint(name)) if held is None else held
+
     def model(self, name: str) -> nn.Module:
         """Return a trained model in evaluation mode, on the study's device.
 
@@ -200,7 +220,7 @@ class Workbench:
             CheckpointError: Its file is not there, or does not fit the network.
         """
         model = self.initial(name)
-        load_checkpoint(model, read_checkpoint(self.checkpoint(name)), strict=True)
+        load_checkpoint(model, self.tensors(name), strict=True)
         return model.eval().to(self.torch_device)
 
     @cached_property

@@ -14,7 +14,7 @@ from paramreuse.engine.spot_check import disagreement
 from paramreuse.engine.wrapped import InsideWrapper, unwrapped
 from paramreuse.errors import ModelError
 from paramreuse.sites.swaps import SOURCE, Replacements
-from paramreuse.sweep.runner import is_finite
+from paramreuse.sweep.lent_tensors import is_finite
 from paramreuse.sweep.trials import Trial
 
 ONE_AT_A_TIME = RLock()

@@ -13,8 +13,9 @@ from paramreuse.sites.copies import private_copy
 from paramreuse.sites.lending import tensors_of
 from paramreuse.sites.matching import SkippedTensor
 from paramreuse.sites.swaps import SOURCE, Replacements, is_identical, same_tensors
+from paramreuse.sweep.lent_tensors import is_finite
 from paramreuse.sweep.outcomes import Sweep
-from paramreuse.sweep.runner import Progress, is_finite, remarks_on
+from paramreuse.sweep.runner import Progress, remarks_on
 from paramreuse.sweep.trials import (
     Trial,
     TrialName,

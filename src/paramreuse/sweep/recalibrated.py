@@ -6,13 +6,14 @@ they can be recomputed without a label. What then remains is the cost of the ker
 Source: REPAIR (ICLR 2023, arXiv 2211.08403); Schneider et al. (NeurIPS 2020, arXiv 2006.16971).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from paramreuse.distribution.pool import Pool
 from paramreuse.engine.plain import FullEngine, device_of, require_evaluation_mode
 from paramreuse.errors import ModelError, SiteMismatchError
 from paramreuse.sites.copies import private_copy
@@ -28,8 +29,10 @@ from paramreuse.sites.swaps import (
     make_swaps,
     replacements_for,
 )
-from paramreuse.sweep.batches import Batches, walk_batches
+from paramreuse.sweep.batches import Batch, Batches, walk_batches
 from paramreuse.sweep.engines import ONE_AT_A_TIME
+from paramreuse.sweep.lent_tensors import PutIn, put_in
+from paramreuse.sweep.measuring import EngineMeter, Measured, Meter, Order
 from paramreuse.sweep.outcomes import MEAN, Sweep
 from paramreuse.sweep.recalibration import recalibrated, statistic_keys
 from paramreuse.sweep.runner import Progress, Runner
@@ -49,6 +52,7 @@ def sweep_recalibrated(  # noqa: PLR0913 - what sweep_sites takes, and the calib
     swaps: SwapChoice | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    pool: Pool | None = None,
 ) -> Sweep:
     """Score every swap with the BatchNorm statistics recomputed after it.
 
@@ -69,7 +73,10 @@ def sweep_recalibrated(  # noqa: PLR0913 - what sweep_sites takes, and the calib
             included. RM and RV that are recomputed anyway are not put in: a swap of several sites
             goes without them, and one of nothing else is left out, as ``notes`` says.
         seed: Seed of the intervals.
-        progress: Called with the number of batches done, those for calibration counted, and of all.
+        progress: Called with the number of batches done, those for calibration counted, and of all;
+            on workers those that were scored alone.
+        pool: Workers (``ray_pool``), each of which takes a swap, as recalibration costs most of
+            the time and serves all batches.
 
     Returns:
         Scores per swap, subject and class; the only replacement is ``"source"``.
@@ -95,11 +102,17 @@ def sweep_recalibrated(  # noqa: PLR0913 - what sweep_sites takes, and the calib
         _, as_trained = score_subjects(target, batches, score)
         baseline = recalibrated(target, images)
         lenders = replacements_for(baseline, lent, (), seed=seed)
-        engine = _RecalibratingEngine(baseline, images, recomputed)
-        num_ahead = len(images) * _num_moving(lenders, chosen)
-        report = None if progress is None else _counting(progress, engine, num_ahead)
-        trials = [Trial(swap, SOURCE) for swap in chosen]
-        runner = Runner(score, trials, lenders, engine, None, report)
+        known = put_in(lenders, [Trial(swap, SOURCE) for swap in chosen])
+        part = _Part(score, lenders, known, tuple(images), recomputed)
+        meter: Meter
+        if pool is None:
+            engine = part.engine()
+            num_ahead = len(images) * _num_moving(lenders, chosen)
+            meter = part.meter(engine)
+            report = None if progress is None else _counting(progress, engine, num_ahead)
+        else:
+            meter, report = _SwapwiseMeter(part.detached(), pool), progress
+        runner = Runner(score, lenders, known, meter, progress=report)
         runner.run(batches)
         sweep = runner.sweep(match.skipped)
     trained = replace(sweep, baseline=as_trained).baseline_scores()[MEAN]
@@ -216,3 +229,60 @@ def _num_moving(lenders: Replacements, swaps: Sequence[Swap]) -> int:
         if not is_identical(swap, lenders.tensors(swap, SOURCE), lenders.target)
     )
     return len(set(moving))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What a worker needs to measure any swap of a recalibrated sweep."""
+
+    score: Score
+    lenders: Replacements
+    known: PutIn
+    images: tuple[Tensor, ...]
+    recomputed: frozenset[str]
+    batches: tuple[Batch, ...] = ()
+
+    def detached(self) -> "_Part":
+        """Return the same with its tensors in memory, apart from the file they came from."""
+        return replace(self, lenders=replace(self.lenders, source=dict(self.lenders.source)))
+
+    def engine(self) -> _RecalibratingEngine:
+        return _RecalibratingEngine(self.lenders.target, self.images, self.recomputed)
+
+    def meter(self, engine: _RecalibratingEngine) -> EngineMeter:
+        return EngineMeter(
+            self.score,
+            engine,
+            tensors=self.known.tensors,
+            identical=self.known.identical,
+            not_finite=self.known.not_finite,
+            device=device_of(self.lenders.target),
+        )
+
+
+class _SwapwiseMeter:
+    """Measures on workers, each swap with all of its batches on one of them; a ``Meter``."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, part: _Part, pool: Pool) -> None:
+        self._part = part
+        self._pool = pool
+
+    def measure(self, orders: Iterable[Order]) -> Iterator[Measured]:
+        """Measure every trial of the orders, all of which have the same ones."""
+        asked = list(orders)
+        part = replace(self._part, batches=tuple(order.batch for order in asked))
+        for _, measured in self._pool.map(_prepare, part, asked[0].trials if asked else ()):
+            yield from measured
+
+
+def _prepare(part: _Part) -> Callable[[Trial], list[Measured]]:
+    def measure(trial: Trial) -> list[Measured]:
+        with untouched_random_state(), torch.no_grad():
+            # An engine for each swap, as it keeps the statistics of every one it has seen.
+            meter = part.meter(part.engine())
+            orders = (Order(index, batch, [trial]) for index, batch in enumerate(part.batches))
+            return list(meter.measure(orders))
+
+    return measure

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from paramreuse.compare.distance import compare_models
+from paramreuse.distribution.pool import Pool
 from paramreuse.engine.plain import device_of, require_evaluation_mode
 from paramreuse.engine.precision import float32_arithmetic
 from paramreuse.errors import ScoreError
@@ -24,11 +25,14 @@ from paramreuse.sites.swaps import (
 )
 from paramreuse.sweep.batches import Batches, walk_batches
 from paramreuse.sweep.constant import constant_score
-from paramreuse.sweep.engines import ONE_AT_A_TIME, choose_engine
+from paramreuse.sweep.engines import ONE_AT_A_TIME
 from paramreuse.sweep.evaluated import Evaluate, evaluated_sweep
+from paramreuse.sweep.lent_tensors import PutIn, put_in
+from paramreuse.sweep.measuring import Meter
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.runner import Progress, Runner, SweepLog
 from paramreuse.sweep.scores import Score
+from paramreuse.sweep.sharded import ShardedMeter, SweepPart
 from paramreuse.sweep.stopping import CONFIDENCE, TOLERANCE, StoppingRule
 from paramreuse.sweep.trials import make_trials
 from paramreuse.untouched import untouched_random_state
@@ -54,6 +58,7 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
     seed: int = 0,
     log: SweepLog | None = None,
     progress: Progress | None = None,
+    pool: Pool | None = None,
 ) -> Sweep:
     """Score every swap of a list, with the baseline and the controls.
 
@@ -86,6 +91,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         log: Keeps statistics as they are measured and gives them back after an interruption.
         progress: Called with the number of evaluations done, and of all; a notebook shows a bar
             where it is left out.
+        pool: Workers that measure batches, each with all of its swaps (``ray_pool``); the sweep is
+            the one that this process alone would give. ``evaluate`` runs here.
 
     Returns:
         Scores per swap, replacement, subject and class.
@@ -120,12 +127,11 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         with torch.no_grad(), float32_arithmetic():
             example = _example(target, batches)
             assert example is not None
-            chosen = choose_engine(
-                *(engine, lenders, trials, example), memory_limit_gb=memory_limit_gb
-            )
-            runner = Runner(score, trials, lenders, chosen.engine, log, progress)
-            notes = chosen.notes
-            if stop is not None and not chosen.mixes_samples:
+            known = put_in(lenders, trials)
+            part = SweepPart(score, lenders, known.trials, example, engine, memory_limit_gb)
+            meter, mixes_samples, notes = _meter(part, known, pool, needs_mixing=stop is not None)
+            runner = Runner(score, lenders, known, meter, log=log, progress=progress)
+            if stop is not None and not mixes_samples:
                 runner.run_until_decided(batches, StoppingRule(tolerance, confidence))
             else:
                 runner.run(batches)
@@ -137,6 +143,17 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
                 lineage=_lineage(target, lent, exclude),
                 constant=constant_score(batches, score),
             )
+
+
+def _meter(
+    part: SweepPart, known: PutIn, pool: Pool | None, *, needs_mixing: bool
+) -> tuple[Meter, bool, tuple[str, ...]]:
+    """Return what measures, whether samples mix where that is asked, and what is known already."""
+    if pool is None:
+        chosen = part.choose()
+        return part.meter(chosen, known), chosen.mixes_samples, chosen.notes
+    sharded = ShardedMeter(part.detached(), pool)
+    return sharded, needs_mixing and sharded.mixes_samples(), ()
 
 
 def _lineage(target: nn.Module, source: Mapping[str, Tensor], exclude: Sequence[str]) -> str:

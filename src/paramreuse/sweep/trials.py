@@ -14,6 +14,9 @@ Array = NDArray[np.float64]
 TrialName: TypeAlias = tuple[str, str]
 """Name of the swap, and of the replacement or of one of its draws."""
 
+BASELINE: TrialName = ("", "baseline")
+"""The trial that puts nothing in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:

@@ -16,7 +16,8 @@ from paramreuse.errors import CheckpointError, ModelError
 from paramreuse.extras import missing_extra
 from paramreuse.files import write_bytes
 from paramreuse.notebook import progress_bar
-from paramreuse.reuse.freezing import trainable_parameters
+from paramreuse.reuse.freezing import frozen_keys, trainable_parameters
+from paramreuse.training.processes import ALONE, Processes
 from paramreuse.training.settings import (
     EpochRow,
     Loss,
@@ -37,19 +38,28 @@ _STATE = "paramreuse"
 
 
 class EpochBatches:
-    """The training batches of whichever epoch is due, without the subjects."""
+    """The training batches of whichever epoch is due, without the subjects.
 
-    def __init__(self, of_epoch: Callable[[int], Any], epoch: Callable[[], int]) -> None:
+    Where several processes train together, this one's part of each batch, and what it weighs.
+    """
+
+    def __init__(
+        self,
+        of_epoch: Callable[[int], Any],
+        epoch: Callable[[], int],
+        processes: Processes = ALONE,
+    ) -> None:
         self._of_epoch = of_epoch
         self._epoch = epoch
+        self._processes = processes
         self._num_batches = len(of_epoch(0))
 
     def __len__(self) -> int:
         return self._num_batches
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, float]]:
         for inputs, labels, _ in self._of_epoch(self._epoch()):
-            yield inputs, labels
+            yield self._processes.part(inputs, labels)
 
 
 class TrainingModule(LightningModule):  # type: ignore[misc]
@@ -61,6 +71,7 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         settings: How to train.
         validate: Score of the network as it is, in evaluation mode; higher is better.
         fingerprint: What this training is of; a checkpoint with another one is refused.
+        processes: Who train together.
     """
 
     def __init__(
@@ -70,6 +81,7 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         settings: TrainingSettings,
         validate: Callable[[nn.Module], float],
         fingerprint: str,
+        processes: Processes = ALONE,
     ) -> None:
         super().__init__()
         self.network = network
@@ -79,6 +91,7 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         self._loss = loss
         self._validate = validate
         self._fingerprint = fingerprint
+        self._processes = processes
 
     @property
     def best(self) -> EpochRow | None:
@@ -95,25 +108,30 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
 
     def on_train_epoch_start(self) -> None:
         """Make dropout and the like depend on seed and epoch alone, so that a resume repeats it."""
-        digest = hashlib.sha256(f"{self.settings.seed} {len(self.history)}".encode()).digest()
+        rank = "" if self._processes.is_first else f" {self._processes.rank}"
+        words = f"{self.settings.seed} {len(self.history)}{rank}"
+        digest = hashlib.sha256(words.encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:7]))
         self._started = time.perf_counter()
         self._loss_sum = torch.zeros((), dtype=torch.float64, device="cpu")
         self._num_images = 0
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
-        inputs, labels = batch
+    def training_step(self, batch: tuple[Tensor, Tensor, float], batch_idx: int) -> Tensor:
+        """Return the loss of a batch, or of this process's part of it."""
+        inputs, labels, share = batch
         loss = self._loss(self.network(inputs), inputs, labels)
         # Not read out as a number here: on a GPU that would wait for every single step.
         self._loss_sum = self._loss_sum.to(loss.device) + loss.detach().double() * len(inputs)
         self._num_images += len(inputs)
-        return loss
+        return loss * share
 
     def on_train_epoch_end(self) -> None:
         """Validate where it is due, note the epoch and keep the weights where they are the best."""
         epoch = len(self.history) + 1
-        train_loss = float(self._loss_sum) / self._num_images
+        counted = torch.stack([self._loss_sum, self._loss_sum.new_tensor(self._num_images)])
+        loss_sum, num_images = self._processes.total(counted).tolist()
+        train_loss = loss_sum / num_images
+        self._processes.average_statistics(self.network, frozen_keys(self.network))
         if not torch.isfinite(torch.tensor(train_loss)):
             raise ModelError(
                 f"training diverged: the loss is {train_loss} in epoch {epoch}. Try a smaller "
@@ -190,8 +208,8 @@ class EpochEnd(Checkpoint):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingModule) -> None:
         """Write what the training can be resumed from."""
         if self._path is not None:
-            trainer.save_checkpoint(self._path)
-        if self._on_epoch is not None:
+            trainer.save_checkpoint(self._path)  # the first process writes, all others wait
+        if self._on_epoch is not None and trainer.is_global_zero:
             self._on_epoch(pl_module.history[-1])
 
 

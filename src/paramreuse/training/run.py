@@ -17,6 +17,7 @@ from paramreuse.data.preparation import PreparedSet, batches, training_batches
 from paramreuse.errors import DataError, ParamReuseError
 from paramreuse.reuse.freezing import checksum, frozen_keys, record_tensors, trainable_parameters
 from paramreuse.sweep.batches import Batches
+from paramreuse.training.processes import Processes
 from paramreuse.training.settings import (
     TASKS,
     EpochRow,
@@ -26,6 +27,7 @@ from paramreuse.training.settings import (
     recognisable,
 )
 from paramreuse.training.tasks import loss_of, validation_score
+from paramreuse.training.together import Together, joined_processes
 from paramreuse.untouched import untouched_random_state
 
 if TYPE_CHECKING:
@@ -77,10 +79,11 @@ def train_model(
         on_epoch: Called after every epoch, once it is safe on disk.
 
     Returns:
-        The trained model and its history.
+        The trained model and its history; in each of several processes the same.
 
     Raises:
-        ParamReuseError: The task or the device is not there.
+        ParamReuseError: The task or the device is not there, or this process is not one of as many
+            as the settings ask for.
         DataError: The training set is empty.
         PlanError: Every parameter is frozen.
         ModelError: The loss is not finite, or outputs and labels do not fit together.
@@ -95,11 +98,13 @@ def train_model(
         raise ParamReuseError(f"cannot train for task {task!r}: expected one of {TASKS}")
     trainable_parameters(model)
     accelerator = _accelerator(settings.device)
+    on_cpu = accelerator[0] == "cpu" or not torch.cuda.is_available()
     with _as_before(), torch.enable_grad():
+        together = joined_processes(settings.devices, settings.nodes, on_cpu=on_cpu)
         # deepcopy keeps frozen layers frozen.
         network = _lay_out(deepcopy(model), torch.channels_last).train()
-        module = _module_of(network, (train, validation), task, settings)
-        _fit(module, _epochs_of(train, task, settings), accelerator, on_epoch)
+        module = _module_of(network, (train, validation), task, settings, together.processes)
+        _fit(module, _epochs_of(train, task, settings), accelerator, on_epoch, together)
     result = _result(module)
     result.model.to(next(model.parameters()).device)
     return result
@@ -110,6 +115,7 @@ def _module_of(
     sets: tuple[TrainingData, TrainingData],
     task: Task,
     settings: TrainingSettings,
+    processes: Processes,
 ) -> "TrainingModule":
     from paramreuse.training.module import TrainingModule
 
@@ -118,8 +124,9 @@ def _module_of(
         network,
         loss_of(task, settings),
         settings,
-        lambda network: validation_score(network, validation, task),
+        lambda network: validation_score(network, validation, task, processes),
         _fingerprint(network, sets, task, settings),
+        processes,
     )
 
 
@@ -128,29 +135,31 @@ def _fit(
     epochs: Callable[[int], Any],
     accelerator: tuple[str, list[int] | int],
     on_epoch: Callable[[EpochRow], object] | None,
+    together: Together,
 ) -> None:
     from lightning.pytorch import Trainer
-    from lightning.pytorch.plugins.environments import LightningEnvironment
 
     from paramreuse.training.freeze_plan import FreezePlan
     from paramreuse.training.module import EpochBatches, EpochEnd, ProgressLine, WholeFiles
 
     settings = module.settings
     last = _checkpoint_path(settings)
-    train = EpochBatches(epochs, lambda: len(module.history))
+    train = EpochBatches(epochs, lambda: len(module.history), together.processes)
     if len(train) == 0:
         raise DataError("cannot train: the training set has no batch. Give it subjects")
+    shows_progress = settings.progress and together.processes.is_first
     trainer = Trainer(
         accelerator=accelerator[0],
-        devices=accelerator[1],
-        # Without it a training inside a SLURM job or torchrun would wait for others.
-        plugins=[LightningEnvironment(), WholeFiles()],
+        devices=accelerator[1] if settings.processes == 1 else settings.devices,
+        num_nodes=settings.nodes,
+        strategy=together.strategy(),
+        plugins=[together.environment, WholeFiles()],
         precision=settings.precision,
         max_epochs=settings.epochs,
         callbacks=[
             FreezePlan(frozen_keys(module.network), module="network"),
             EpochEnd(last, on_epoch),
-            *([ProgressLine(settings.epochs)] if settings.progress else []),
+            *([ProgressLine(settings.epochs)] if shows_progress else []),
         ],
         logger=False,
         enable_checkpointing=True,
@@ -231,7 +240,10 @@ def _fingerprint(
         for each in prepared
     ]
     start = record_tensors(network, network.state_dict()).checksums
-    facts = repr((task, recognisable(relevant), data, sorted(start.items()), frozen_keys(network)))
+    together = (settings.processes,) if settings.processes > 1 else ()
+    facts = repr(
+        (task, recognisable(relevant), data, sorted(start.items()), frozen_keys(network), *together)
+    )
     return hashlib.sha256(facts.encode()).hexdigest()
 
 

@@ -27,7 +27,7 @@ TASKS: tuple[Task, ...] = ("segmentation", "autoencoder")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 CHOICES = {"optimiser": tuple(OPTIMISERS), "schedule": tuple(SCHEDULES), "loss": ("dice-ce",)}
 """What may be named instead of given as a function."""
-_AT_LEAST_ONE = ("epochs", "batch_size", "validate_every")
+_AT_LEAST_ONE = ("epochs", "batch_size", "validate_every", "devices", "nodes")
 _NOT_NEGATIVE = ("weight_decay", "cross_entropy_weight", "dice_weight")
 _RANGES = {
     **dict.fromkeys(_AT_LEAST_ONE, "at least 1"),
@@ -68,6 +68,10 @@ class TrainingSettings:
         precision: ``"32-true"``, ``"bf16-mixed"`` or ``"16-mixed"`` (AMP), ``"64-true"``.
         folder: Where ``last.ckpt`` is kept, written after every epoch. None keeps nothing.
         resume: Whether to go on from ``last.ckpt`` where the folder has one.
+        devices: Processes on each machine, each with a device of its own. More than one are
+            started with ``torchrun`` or ``srun``, and every process trains with the same
+            arguments: each takes its part of every batch, and all return the same result.
+        nodes: Machines.
         progress: Whether a line on stderr says how far the training is, where somebody watches.
 
     Raises:
@@ -90,8 +94,15 @@ class TrainingSettings:
     precision: str = "32-true"
     folder: Path | None = None
     resume: bool = True
+    devices: int = field(default=1, repr=False)
+    nodes: int = field(default=1, repr=False)
     # Not in repr, which a half-done training is recognised by.
     progress: bool = field(default=True, repr=False)
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return self.devices * self.nodes
 
     def __post_init__(self) -> None:
         _check_choices(self)

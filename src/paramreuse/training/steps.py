@@ -27,8 +27,10 @@ from paramreuse.reuse.freezing import (
 from paramreuse.reuse.plan import Plan
 from paramreuse.sweep.batches import Batches, walk_batches
 from paramreuse.sweep.recalibration import recalibrated
+from paramreuse.training.processes import ALONE, Processes
 from paramreuse.training.settings import TrainingSettings
 from paramreuse.training.tasks import loss_of
+from paramreuse.training.together import Together, joined_processes
 from paramreuse.untouched import untouched_random_state
 
 
@@ -43,6 +45,9 @@ class StepSettings:
         learning_rate: The largest of the cycle, reached after 30 % of the steps.
         weight_decay: Of AdamW; decoupled from the gradient.
         augment: Whether 2-D images are turned, scaled, shifted and re-graded.
+        devices: Processes on each machine, as of ``TrainingSettings``: each takes its part of
+            every batch on the device of its model, and all end with the same weights.
+        nodes: Machines.
 
     Raises:
         ParamReuseError: A value is out of range.
@@ -52,9 +57,11 @@ class StepSettings:
     learning_rate: float = 6e-3
     weight_decay: float = 1e-4
     augment: bool = True
+    devices: int = 1
+    nodes: int = 1
 
     def __post_init__(self) -> None:
-        fits = self.batch_size >= 2 and self.weight_decay >= 0
+        fits = self.batch_size >= 2 and self.weight_decay >= 0 and min(self.devices, self.nodes) > 0
         if not fits or not 0 < self.learning_rate < float("inf"):
             raise ParamReuseError(
                 f"cannot train with {self}: expected at least 2 images per batch, a learning rate "
@@ -126,12 +133,15 @@ def train_steps(  # noqa: PLR0913 - the first five are what a training of one's 
     head_steps = 0 if plan is None else round(plan.recipe.head_first * steps)
     record = record_tensors(model, frozen_keys(model))
     with untouched_random_state(), torch.enable_grad():
-        stream = draw_batches(images, labels, seed, settings)
-        torch.manual_seed(seed)
+        together = _together(model, settings)
+        stream = _parts(draw_batches(images, labels, seed, settings), together.processes)
+        torch.manual_seed(seed + together.processes.rank)
+        way = _Way(settings, together, watch)
         if plan is not None and head_steps:
             with _body_frozen(model, plan):
-                _run_schedule(model, stream, (None, head_steps), settings, watch)
-        _run_schedule(model, stream, (plan, max(1, steps - head_steps)), settings, watch)
+                _run_schedule(model, stream, (None, head_steps), way)
+        _run_schedule(model, stream, (plan, max(1, steps - head_steps)), way)
+        together.processes.average_statistics(model, frozen_keys(model))
     check_record(model, record, when="in training")
     for parameter in model.parameters():
         parameter.grad = None
@@ -225,6 +235,23 @@ def draw_batches(
         yield augment_batch(*batch, rng=rng) if settings.augment and flat else batch
 
 
+def _together(model: nn.Module, settings: StepSettings) -> Together:
+    if settings.devices * settings.nodes == 1:
+        return Together(ALONE, None, 1, True)
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    together = joined_processes(settings.devices, settings.nodes, on_cpu=on_cpu)
+    together.connect()
+    return together
+
+
+def _parts(
+    stream: Iterator[tuple[Tensor, Tensor]], processes: Processes
+) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """Yield this process's part of each batch, and what its mean loss weighs."""
+    for inputs, labels in stream:
+        yield processes.part(inputs, labels)
+
+
 @contextmanager
 def _body_frozen(model: nn.Module, plan: Plan) -> Iterator[None]:
     """Hold what was loaded, the output layer aside, and its statistics."""
@@ -237,15 +264,24 @@ def _body_frozen(model: nn.Module, plan: Plan) -> Iterator[None]:
         unfreeze_tensors(model, frozen)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Way:
+    """How every phase of a training goes: how a step is made, with whom, and who looks on."""
+
+    settings: StepSettings
+    together: Together
+    watch: StepWatch | None
+
+
 def _run_schedule(
     model: nn.Module,
-    stream: Iterator[tuple[Tensor, Tensor]],
+    stream: Iterator[tuple[Tensor, Tensor, float]],
     phase: tuple[Plan | None, int],
-    settings: StepSettings,
-    watch: StepWatch | None,
+    way: _Way,
 ) -> None:
     """Run one complete cycle of the learning rate: the steps of a phase, by its plan."""
     plan, steps = phase
+    settings, together, watch = way.settings, way.together, way.watch
     groups = _parameter_groups(model, plan, settings.learning_rate)
     trainable_parameters(model)
     # Fused: on a network this small a step of the plain one takes as long as a convolution.
@@ -256,10 +292,11 @@ def _run_schedule(
     anchors = _anchors(model, plan)
     loss_function = loss_of("segmentation", TrainingSettings())
     device = next(model.parameters()).device
-    model.train()
+    network = together.wrapped(model.train())
     for _ in range(steps):
-        inputs, labels = (part.to(device) for part in next(stream))
-        loss = loss_function(model(inputs), inputs, labels)
+        images, wanted, share = next(stream)
+        inputs, labels = images.to(device), wanted.to(device)
+        loss = loss_function(network(inputs), inputs, labels) * share
         if not bool(loss.isfinite()):
             raise ModelError(
                 f"training diverged: the loss is {loss.item()}. Try a smaller learning rate (now "

@@ -1,6 +1,7 @@
 """What a network is trained for: the loss of a batch and the score of a validation set."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from paramreuse.errors import ModelError, ScoreError
 from paramreuse.extras import missing_extra
 from paramreuse.sweep.batches import Batches
 from paramreuse.sweep.scores import Dice, NegativeMSE, subject_means
+from paramreuse.training.processes import ALONE, Processes
 from paramreuse.training.settings import Loss, Task, TrainingSettings
 
 
@@ -67,7 +69,9 @@ def reconstruction_target(inputs: Tensor, num_outputs: int) -> Tensor:
 
 
 @torch.no_grad()
-def validation_score(network: nn.Module, batches: Batches, task: Task) -> float:
+def validation_score(
+    network: nn.Module, batches: Batches, task: Task, processes: Processes = ALONE
+) -> float:
     """Score a network in evaluation mode on the device it is on.
 
     Segmentation: the mean foreground Dice of each subject over the classes that its labels
@@ -78,6 +82,8 @@ def validation_score(network: nn.Module, batches: Batches, task: Task) -> float:
         network: In evaluation mode.
         batches: ``(inputs, labels, subjects)``; an auto-encoder ignores the labels.
         task: What the network is trained for.
+        processes: Who validate together: each takes every so many-th batch, and the sums of all
+            are added up before anything is divided.
 
     Raises:
         ScoreError: There is no batch, or no subject with a foreground class.
@@ -85,7 +91,8 @@ def validation_score(network: nn.Module, batches: Batches, task: Task) -> float:
     device = next(network.parameters()).device
     score: Any = None
     sums: dict[Hashable, Any] = {}
-    for inputs, labels, subjects in batches:
+    own = islice(iter(batches), processes.rank, None, processes.number)
+    for inputs, labels, subjects in own:
         images = inputs.to(device)
         outputs = network(images)
         if task == "segmentation":
@@ -97,6 +104,7 @@ def validation_score(network: nn.Module, batches: Batches, task: Task) -> float:
         statistics = score.statistics(outputs.float(), wanted).cpu().numpy()
         for subject, statistic in zip(subjects, statistics, strict=True):
             sums[subject] = sums.get(subject, 0.0) + statistic
+    score, sums = _joined(processes.gathered((score, sums)))
     if score is None:
         raise ScoreError("cannot validate: the validation set has no batch. Give it subjects")
     means = subject_means(score.score(np.stack(list(sums.values()))), score.foreground)
@@ -106,6 +114,19 @@ def validation_score(network: nn.Module, batches: Batches, task: Task) -> float:
             "labels. Choose other validation subjects"
         )
     return float(np.nanmean(means))
+
+
+def _joined(
+    parts: Sequence[tuple[Any, dict[Hashable, Any]]],
+) -> tuple[Any, dict[Hashable, Any]]:
+    """Add up what several processes have counted; the score is that of any with a batch."""
+    if len(parts) == 1:
+        return parts[0]
+    totals: dict[Hashable, Any] = {}
+    for _, sums in parts:
+        for subject, statistic in sums.items():
+            totals[subject] = totals.get(subject, 0.0) + statistic
+    return next((score for score, _ in parts if score is not None), None), totals
 
 
 def _check_segmentation(outputs: Tensor, labels: Tensor) -> None:

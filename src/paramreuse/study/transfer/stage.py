@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from torch import nn
 from paramreuse.checkpoint import write_checkpoint
 from paramreuse.data.selection import draw_subjects
 from paramreuse.reuse.plan import Plan
+from paramreuse.study.apart import each_of
 from paramreuse.study.config import TARGET, ModelSpec
 from paramreuse.study.job import Job
 from paramreuse.study.pictures import forget_training_pictures, keep_training_pictures
-from paramreuse.study.records import TransferEpoch, TransferStep
+from paramreuse.study.records import TransferEpoch, TransferScore, TransferStep
 from paramreuse.study.transfer.attempts import (
     Attempt,
     attempts_of,
@@ -27,6 +28,7 @@ from paramreuse.study.transfer.attempts import (
 from paramreuse.study.transfer.plans import SourcePlan, source_plans, tell_plans
 from paramreuse.study.transfer.rewound import rewind_fact
 from paramreuse.study.transfer.speed import length_fact
+from paramreuse.study.transfer.strategy import Strategy
 from paramreuse.study.transfer.table import TrainingDice, trainings_of, wanted_scores
 from paramreuse.study.transfer.training import is_watched, note_epoch_length, train_attempt
 from paramreuse.study.unchanged import file_digest
@@ -58,10 +60,15 @@ def run_transfer(job: Job) -> str:
     # The longer ones last: until then the table is whole.
     wanted += lengthened(wanted, study)
     with job.talk.progress("transfer") as progress:
-        for done, attempt in enumerate(wanted):
-            progress(done, len(wanted))
-            _train_attempt(job, attempt, plans)
-        progress(len(wanted), len(wanted))
+        progress(0, len(wanted))
+        pending = _pending(job, wanted, plans)
+        num_done = len(wanted) - len(pending)
+        lenders = [order.attempt.source for order in pending if order.attempt.source]
+        models = job.bench.study.sources if _lets_choose(pending) else lenders
+        for number, result in each_of(job, _train, pending, models=models):
+            _keep(job, pending[number], result)
+            num_done += 1
+            progress(num_done, len(wanted))
     notes += [f"{count} left out: {reason}" for reason, count in Counter(left_out.values()).items()]
     score = job.bench.score
     foreground = foreground_names(score.classes, score.foreground)
@@ -107,33 +114,53 @@ def _recipe_name(attempt: Attempt) -> str:
     return f"recipe/{attempt.name}"
 
 
-def _train_attempt(job: Job, attempt: Attempt, plans: Mapping[str, SourcePlan]) -> None:
-    """Train and score one attempt, unless all of it is there from the same recipe."""
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One training that is still to be done."""
+
+    attempt: Attempt
+    plan: Plan | None
+    training: ModelSpec
+    keeps_model: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trained:
+    """What came of a training: its scores, and the model where it is kept."""
+
+    scores: list[TransferScore]
+    model: nn.Module | None
+
+
+def _pending(
+    job: Job, attempts: Sequence[Attempt], plans: Mapping[str, SourcePlan]
+) -> list[_Order]:
+    """List the trainings of which not all is there from the same recipe."""
     spec = job.bench.study.transfer
     assert spec is not None, "only a study with a transfer section has attempts"
-    plan = plans[attempt.source].plan if attempt.strategy.follows_plan else None
-    epochs = (spec.epochs or job.bench.target.epochs) * attempt.times
-    training = job.bench.target.model_copy(update={"epochs": epochs, "init": "independent"})
-    recipe = _recipe(training, plan)
-    if spec.steps:
-        recipe["steps"] = spec.steps * attempt.times
-    folder = job.bench.folder / "training" / attempt.name
+    orders: list[_Order] = []
+    for attempt in attempts:
+        plan = plans[attempt.source].plan if attempt.strategy.follows_plan else None
+        epochs = (spec.epochs or job.bench.target.epochs) * attempt.times
+        training = job.bench.target.model_copy(update={"epochs": epochs, "init": "independent"})
+        recipe = _recipe(training, plan)
+        if spec.steps:
+            recipe["steps"] = spec.steps * attempt.times
+        _refresh(job, attempt, recipe)
+        if not attempt.is_long:
+            note_epoch_length(job, attempt, training)
+        keeps = attempt.seed < spec.keep_seeds and not attempt.is_long
+        if not _is_measured(job, attempt) or (keeps and not _is_kept(job, attempt)):
+            orders.append(_Order(attempt, plan, training, keeps))
+    return orders
+
+
+def _refresh(job: Job, attempt: Attempt, recipe: dict[str, Any]) -> None:
+    """Forget what came of an attempt by another recipe."""
     if job.store.fact(_recipe_name(attempt)) != recipe:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(_folder(job, attempt), ignore_errors=True)
         _forget(job, attempt)
         job.store.put_fact(_recipe_name(attempt), recipe)
-    if not attempt.is_long:
-        note_epoch_length(job, attempt, training)
-    is_kept = attempt.seed < spec.keep_seeds and not attempt.is_long
-    kept = kept_model(job.bench.folder, attempt) if is_kept else None
-    if not _is_measured(job, attempt) or (kept is not None and not _is_kept(job, attempt, kept)):
-        model = train_attempt(job, attempt, plan, training)
-        if kept is not None:
-            # Before the scores: a run that is killed in between trains this one again.
-            write_checkpoint(kept, model, {"study": job.bench.study.name, "model": attempt.name})
-            job.store.put_fact(f"kept/{attempt.name}", file_digest(kept))
-        _store_scores(job, attempt, model)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_measured(job: Job, attempt: Attempt) -> bool:
@@ -144,8 +171,46 @@ def _is_measured(job: Job, attempt: Attempt) -> bool:
     return is_scored and job.store.count(TransferStep, **attempt.columns) > 0
 
 
-def _is_kept(job: Job, attempt: Attempt, kept: Path) -> bool:
+def _lets_choose(orders: Sequence[_Order]) -> bool:
+    return any(order.attempt.strategy is Strategy.RECOMMENDED for order in orders)
+
+
+def _train(job: Job, order: _Order) -> _Trained:
+    """Train and score one attempt."""
+    bench = job.bench
+    model = train_attempt(job, order.attempt, order.plan, order.training)
+    trained = model.to(bench.torch_device)
+    keep_training_pictures(job, order.attempt, trained)
+    subjects, scores = score_subjects(trained, bench.validation_batches(), bench.score)
+    rows = [
+        order.attempt.scores(*order.attempt.training, str(subject), label, float(scores[i, k]))
+        for i, subject in enumerate(subjects)
+        for k, label in enumerate(bench.score.classes)
+    ]
+    return _Trained(rows, model.cpu() if order.keeps_model else None)
+
+
+def _keep(job: Job, order: _Order, trained: _Trained) -> None:
+    attempt = order.attempt
+    if trained.model is not None:
+        kept = kept_model(job.bench.folder, attempt)
+        # Before the scores: a run that is killed in between trains this one again.
+        write_checkpoint(
+            kept, trained.model, {"study": job.bench.study.name, "model": attempt.name}
+        )
+        job.store.put_fact(f"kept/{attempt.name}", file_digest(kept))
+    with job.store.together():
+        job.store.write(trained.scores)
+    shutil.rmtree(_folder(job, attempt), ignore_errors=True)
+
+
+def _folder(job: Job, attempt: Attempt) -> Path:
+    return job.bench.folder / "training" / attempt.name
+
+
+def _is_kept(job: Job, attempt: Attempt) -> bool:
     """Tell whether the model of an attempt is there, and the one that was trained."""
+    kept = kept_model(job.bench.folder, attempt)
     digest = job.store.fact(f"kept/{attempt.name}")
     return kept.is_file() and digest in (None, file_digest(kept))
 
@@ -153,20 +218,6 @@ def _is_kept(job: Job, attempt: Attempt, kept: Path) -> bool:
 def _recipe(training: ModelSpec, plan: Plan | None) -> dict[str, Any]:
     loaded = [] if plan is None else [site.key for site in plan.loaded]
     return {"training": training.model_dump(mode="json"), "loaded": loaded}
-
-
-def _store_scores(job: Job, attempt: Attempt, model: nn.Module) -> None:
-    bench = job.bench
-    trained = model.to(bench.torch_device)
-    keep_training_pictures(job, attempt, trained)
-    subjects, scores = score_subjects(trained, bench.validation_batches(), bench.score)
-    rows = [
-        attempt.scores(*attempt.training, str(subject), label, float(scores[i, k]))
-        for i, subject in enumerate(subjects)
-        for k, label in enumerate(bench.score.classes)
-    ]
-    with job.store.together():
-        job.store.write(rows)
 
 
 def _strategy_means(

@@ -14,7 +14,7 @@ from paramreuse.reuse.plan import Plan
 from paramreuse.reuse.recipe import PLAIN
 from paramreuse.sites.swaps import seed_of
 from paramreuse.study.config import TARGET, ModelSpec
-from paramreuse.study.job import Job, epoch_columns, followed, opened
+from paramreuse.study.job import Job, epoch_columns, followed
 from paramreuse.study.records import TransferEpoch, TransferStep
 from paramreuse.study.transfer.attempts import Attempt
 from paramreuse.study.transfer.measuring import Measuring, measured_plan
@@ -91,7 +91,7 @@ def train_attempt(job: Job, attempt: Attempt, plan: Plan | None, training: Model
     if attempt.strategy.measures:
         plan = _measured(job, attempt, drawn, training)
     lender = (
-        Lender(opened(job, attempt.source), plan, _seed(job, attempt, _draw_name(attempt)))
+        Lender(job.bench.tensors(attempt.source), plan, _seed(job, attempt, _draw_name(attempt)))
         if attempt.source
         else None
     )
@@ -157,7 +157,7 @@ def _measured(job: Job, attempt: Attempt, drawn: PreparedSet, training: ModelSpe
         note,
     )
     labelled = batches(drawn, training.batch_size)
-    return measured_plan(attempt.strategy, opened(job, attempt.source), labelled, measuring)
+    return measured_plan(attempt.strategy, job.bench.tensors(attempt.source), labelled, measuring)
 
 
 def step_settings(training: ModelSpec) -> StepSettings:
@@ -215,7 +215,7 @@ def _recommended(job: Job, attempt: Attempt, drawn: PreparedSet, training: Model
     with job.talk.progress(attempt.name) as progress:
         recommendation = recommend(
             job.bench.factory(TARGET),
-            {name: opened(job, name) for name in job.bench.study.sources},
+            {name: job.bench.tensors(name) for name in job.bench.study.sources},
             batches(drawn, training.batch_size),
             steps=None if steps is None else steps * attempt.times,
             score=job.bench.score,
