@@ -86,7 +86,7 @@ def test_a_sweep_on_workers_goes_on_where_it_was_killed(last: int) -> None:
     target, source, walked, log = seeded(0), seeded(1), batches(5), Log()
 
     def kill(done: int, total: int | None) -> None:
-        assert total == 5 * 28
+        assert total == 5 * 36
         if done == last:
             raise KeyboardInterrupt
 
@@ -101,7 +101,7 @@ def test_a_sweep_on_workers_goes_on_where_it_was_killed(last: int) -> None:
     found = sweep_sites(target, source, walked, Dice(num_classes=4), log=log, pool=pool)
 
     assert_same(sweep_sites(target, source, walked, Dice(num_classes=4)), found)
-    assert pool.num_tasks == 5 - last // 28
+    assert pool.num_tasks == 5 - last // 36
 
 
 def test_a_swap_that_fails_on_one_batch_has_no_score_on_workers_either() -> None:
