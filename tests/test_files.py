@@ -1,5 +1,6 @@
 """Files are written whole, on the disk, and over nothing that is not theirs."""
 
+import errno
 import os
 import stat
 import threading
@@ -68,6 +69,17 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> No
 
     assert (tmp_path / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_fills_up_while_a_file_is_written_names_the_file(tmp_path: Path) -> None:
+    def fill_the_disk() -> None:
+        with whole_file(tmp_path / "table.csv"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"table\.csv"):
+        fill_the_disk()
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_content_and_folder_are_synced_around_the_rename(

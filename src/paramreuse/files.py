@@ -69,6 +69,11 @@ def whole_file(path: Path) -> Iterator[Path]:
         _sync(draft)
         draft.replace(target)
         _sync(target.parent)
+    except OSError as error:
+        # A disk that fills up while something is written does not say which file that was.
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -47,16 +47,6 @@ class Call:
         return self.call
 
 
-class State:
-    """Pickles as an object whose state is set by a call."""
-
-    def __init__(self, function: Callable[..., object], *values: object) -> None:
-        self.call = function, values
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return partial, (print,), (*self.call, {}, {})
-
-
 def calls_that_leave(trace: Path) -> Iterator[object]:
     """Yield what leaves a file or folder at a path where it is unpickled carelessly."""
     script = trace.with_suffix(".py")
