@@ -114,7 +114,8 @@ def parse_yaml(
     except _RefusedError as problem:
         raise error(f"{name}: {problem}") from None
     except yaml.YAMLError as problem:
-        raise error(f"{name}: it is not YAML: {_first_words(problem)}") from problem
+        cure = ". Indent with spaces, not with tabs" if "\n\t" in text else ""
+        raise error(f"{name}: it is not YAML: {_first_words(problem)}{cure}") from problem
 
 
 class _RefusedError(ValueError):

@@ -264,7 +264,9 @@ def test_a_file_that_is_no_study_is_refused(tmp_path: Path, content: bytes, mess
 
 
 def test_a_study_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"cannot read the study '.*none.yaml': No such file"):
+    with pytest.raises(
+        StudyError, match=r"cannot read the study '.*none.yaml': there is no such file"
+    ):
         read_study(tmp_path / "none.yaml")
 
 

@@ -251,7 +251,10 @@ def test_missing_images_are_noticed_before_anything_is_written(tmp_path: Path) -
         ({"validation": 5}, "data.cine: cannot validate on 5 subjects: there are 4; ask for fewer"),
         ({"validation": None}, "data.cine: cannot split 4 subjects: .* say how many to hold out"),
         ({"train": 0, "validation": 9}, "data.cine: cannot validate on 9 subjects: there are 4"),
-        ({"reader": "acdcc"}, r"unknown reader 'acdcc': expected one of \['acdc', 'decathlon'"),
+        (
+            {"reader": "acdcc"},
+            r"unknown reader 'acdcc': did you mean 'acdc'\? Expected one of \['acdc', 'decathlon'",
+        ),
         (
             {"reader": "nowhere:read"},
             "reader 'nowhere:read': no module 'nowhere'. Run this in the folder",

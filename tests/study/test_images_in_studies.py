@@ -50,7 +50,7 @@ def test_one_number_is_the_size_of_both_sides() -> None:
 
 @pytest.mark.parametrize("size", [True, 64.0, "64", [64], 4, 10**9, [10**9, 64]])
 def test_other_sizes_are_refused_by_name(size: object) -> None:
-    with pytest.raises(StudyError, match=r"'data\.mine\.size"):
+    with pytest.raises(StudyError, match=r"data\.mine\.size"):
         study_on(phantom(size=size))
 
 

@@ -91,7 +91,10 @@ def test_a_function_is_recognised_by_its_name_and_not_its_address() -> None:
 def test_an_unknown_choice_names_the_known_ones(tmp_path: Path) -> None:
     content = given_content(tmp_path)
     content["models"]["ae"] = {"data": "cine", "task": "autoencoder", "optimiser": "adam"}
-    with pytest.raises(StudyError, match=r"unknown optimiser 'adam': expected one of \['adamw', "):
+    with pytest.raises(
+        StudyError,
+        match=r"unknown optimiser 'adam': did you mean 'adamw'\? Expected one of \['adamw', ",
+    ):
         run_study(study_of(content), tmp_path / "run", until="data")
     assert not (tmp_path / "run").exists()
 

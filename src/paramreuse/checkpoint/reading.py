@@ -1,5 +1,6 @@
 """Checkpoints: a file's tensors as a mapping, with where they lay and what was taken off."""
 
+import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -289,9 +290,11 @@ def _open(path: Path, entry: str | None) -> tuple[TensorFile, Entry | None, list
 def _first_bytes(path: Path) -> bytes:
     if not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, n=1)
         raise CheckpointError(
             f"cannot read {str(path)!r}: there is no such file"
-            + (f"; its folder holds {cut_at_ten(beside)}" if beside else "")
+            + (f"; its folder holds {cut_at_ten(beside)}. " if beside else ". ")
+            + (f"Did you mean {close[0]!r}?" if close else "Check the path")
         )
     try:
         with path.open("rb") as stream:

@@ -158,7 +158,7 @@ def _list_pairs(folder: Path, images: Pattern, masks: Pattern | None) -> dict[st
                 continue
             raise DataError(
                 f"cannot read {path}: its mask {mask} is not there; expected one for every image "
-                f"of {images.text!r}"
+                f"of {images.text!r}. Put it there, or move the image away"
             )
         images.check_single(relative)
         subjects.setdefault(names["subject"], []).append(_Pair(relative, path, mask))

@@ -1,5 +1,6 @@
 """What readers share: finding a folder, frames and subjects, and naming what cannot be opened."""
 
+import difflib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -75,12 +76,28 @@ def existing_folder(root: str | PathLike[str], name: str, *, expected: str) -> P
     folder = Path(root)
     if not folder.is_dir():
         raise DataError(
-            f"cannot read {name} from {folder}: no such folder; expected the folder that holds "
-            f"{expected}"
+            f"cannot read {name} from {folder}: "
+            f"{'it is a file' if folder.exists() else 'no such folder'}; expected the folder that "
+            f"holds {expected}{_close_folder(folder)}"
         )
     # Where listing is not allowed, glob() would find nothing and say nothing.
     with os.scandir(folder):
         return folder
+
+
+def _close_folder(folder: Path) -> str:
+    """Return the nearest of the folders that may have been meant, for a message."""
+    above = next((place for place in folder.parents if place.is_dir()), None)
+    if above is None:
+        return ""
+    names = sorted(path.name for path in above.iterdir() if path.is_dir())
+    if not names:
+        return f". {str(above)!r} holds no folder. Check the path"
+    wanted = folder.relative_to(above).parts[0]
+    close = difflib.get_close_matches(wanted, names, n=1)
+    if close:
+        return f". Did you mean {str(above / close[0])!r}?"
+    return f". Check the path: {str(above)!r} holds {', '.join(names[:10])}"
 
 
 def checked_frames(frames: str | Sequence[str], name: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What a study is made of, checked before anything runs."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from pydantic import (
 )
 
 from paramreuse.study.transfer.spec import TransferSpec
-from paramreuse.study.values import SECTION, AtLeastOne, Name, Number, Once
+from paramreuse.study.values import SECTION, AtLeastOne, Name, Number, Once, unknown_name
 
 TARGET = "target"
 """Name of the model that is swapped into; every study has one."""
@@ -64,6 +65,8 @@ class NetworkSpec(_Section):
 
     @model_validator(mode="after")
     def _network_takes_them(self) -> "NetworkSpec":
+        if self.name not in NETWORK_OPTIONS and ":" not in self.name:
+            raise ValueError(unknown_name(self.name, NETWORK_OPTIONS, "network"))
         known = NETWORK_OPTIONS.get(self.name, ())
         for key in sorted({key for taken in NETWORK_OPTIONS.values() for key in taken}):
             value = getattr(self, key)
@@ -108,7 +111,12 @@ class DataSpec(_Section):
         """Take ``size: 64`` for a square."""
         if isinstance(value, int) and not isinstance(value, bool):
             return (value, value)
-        return tuple(value) if isinstance(value, list) else value
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise ValueError(
+                f"expected rows and columns, or one number for a square, got {value!r}. "
+                "Write size: [128, 96] or size: 128"
+            )
+        return tuple(value)
 
 
 class TrainingSpec(_Section):
@@ -251,7 +259,10 @@ class Study(_Section):
     @model_validator(mode="after")
     def _names_exist(self) -> "Study":
         if TARGET not in self.models:
-            raise ValueError(f"models: expected one called 'target', got {sorted(self.models)}")
+            raise ValueError(
+                f"models: expected one called 'target', got {sorted(self.models)}. Name the model "
+                "so whose parameters are to be replaced"
+            )
         if self.models[TARGET].task != "segmentation":
             raise ValueError("models.target.task: expected 'segmentation', whose Dice is scored")
         for name, model in self.models.items():
@@ -330,7 +341,11 @@ class Study(_Section):
 
 def _require(name: str, known: Any, where: str, section: str) -> None:
     if name not in known:
-        raise ValueError(f"{where}: {name!r} is not under {section}: got {sorted(known)}")
+        close = difflib.get_close_matches(name, known, n=1)
+        cure = (
+            f"Did you mean {close[0]!r}?" if close else f"Take one of these, or add {name!r} there"
+        )
+        raise ValueError(f"{where}: {name!r} is not under {section}: got {sorted(known)}. {cure}")
 
 
 def dump_study(study: Study) -> str:

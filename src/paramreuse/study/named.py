@@ -1,5 +1,6 @@
 """Things that are named in a study or on the command line: networks and readers."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from paramreuse.errors import StudyError
+from paramreuse.study.values import unknown_name
 
 READERS: Mapping[str, str] = {
     "acdc": "paramreuse.data.acdc:read_acdc",
@@ -40,9 +42,7 @@ def load_named(name: str, known: Mapping[str, str], what: str) -> Callable[..., 
     place = known.get(name, name)
     module, colon, attribute = place.partition(":")
     if not colon or not module or not attribute:
-        raise StudyError(
-            f"unknown {what} {name!r}: expected one of {sorted(known)}, or package.module:function"
-        )
+        raise StudyError(unknown_name(name, known, what))
     try:
         with _current_folder():
             loaded = getattr(importlib.import_module(module), attribute)
@@ -55,8 +55,12 @@ def load_named(name: str, known: Mapping[str, str], what: str) -> Callable[..., 
             "variable PYTHONPATH"
         ) from error
     except AttributeError as error:
+        if error.name != attribute:
+            raise
+        close = difflib.get_close_matches(attribute, dir(error.obj), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "Check the name, and save the file"
         raise StudyError(
-            f"cannot load the {what} {name!r}: module {module!r} has no {attribute!r}"
+            f"cannot load the {what} {name!r}: module {module!r} has no {attribute!r}: {hint}"
         ) from error
     if not callable(loaded):
         raise StudyError(f"cannot use the {what} {name!r}: it is not callable")

@@ -242,7 +242,8 @@ def check_inputs(bench: Workbench) -> None:
         bench: The parts of the study.
 
     Raises:
-        StudyError: A reader, a network or a function of one's own cannot be used.
+        StudyError: A reader, a network or a function of one's own cannot be used, or a network
+            does not take its images.
         DataError: An image set is incomplete, or has too few subjects.
         CheckpointError: A given checkpoint cannot be read, or the target's is of another network.
         SiteMismatchError: Nothing of a model fits the target.
@@ -250,6 +251,8 @@ def check_inputs(bench: Workbench) -> None:
     for name in bench.study.data:
         bench.images(name)
     _check_models(bench)
+    for name in {spec.data: name for name, spec in bench.study.models.items()}.values():
+        bench.try_out(name)
     _check_subjects(bench)
 
 

@@ -75,8 +75,6 @@ def run_data(job: Job) -> str:
 def run_train(job: Job) -> str:
     """Train every model that is not loaded from a file."""
     parts: list[str] = []
-    for name in {spec.data: name for name, spec in job.bench.study.models.items()}.values():
-        job.bench.try_out(name)
     models = job.bench.study.models
     built = [name for name, spec in models.items() if spec.checkpoint is None]
     missing = [name for name in built if not job.bench.checkpoint(name).exists()]

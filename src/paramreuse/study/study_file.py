@@ -28,6 +28,7 @@ MOST_VALUES = 20_000
 """Keys and values of a study file; the papers' has 600."""
 
 _PATH_KEYS = frozenset({"root", "weights", "checkpoint"})
+_CHECKPOINT_ENDINGS = frozenset({".safetensors", ".pt", ".pth", ".ckpt"})
 _FREE_KEY = "options"
 """What stands under it is the reader's or the network's own, and no path that we know of."""
 
@@ -94,10 +95,29 @@ def read_content(path: Path) -> dict[str, Any]:
     Raises:
         StudyError: It is not there, not YAML, too large, or a key stands twice.
     """
+    _require_study(path)
     content = read_yaml(path, "the study", StudyError, most_values=MOST_VALUES)
     if not isinstance(content, dict):
         raise StudyError(f"cannot read the study {str(path)!r}: expected keys such as name, data")
     return content
+
+
+def _require_study(path: Path) -> None:
+    if path.suffix in _CHECKPOINT_ENDINGS:
+        raise StudyError(
+            f"cannot read the study {str(path)!r}: it is a checkpoint by its name, expected YAML. "
+            f"`paramreuse layers {path}` shows what is in it, `paramreuse init` writes a study for "
+            "the folder"
+        )
+    if path.exists():
+        return
+    beside = [str(other) for other in path.parent.glob("*.y*ml")]
+    close = difflib.get_close_matches(str(path), beside, n=1)
+    hint = f"did you mean {close[0]!r}? `" if close else "`"
+    raise StudyError(
+        f"cannot read the study {str(path)!r}: there is no such file: {hint}paramreuse init` "
+        "writes a first one for a folder of images"
+    )
 
 
 def _checked(content: dict[str, Any], file: Path, roots: Mapping[str, str], *, where: str) -> Study:
@@ -189,7 +209,11 @@ def _message(error: ValidationError, where: str) -> str:
         hint = f"did you mean {close[0]!r}?" if close else f"known keys: {known}"
         return f"unknown key {place!r} in {where!r}: {hint}{more}"
     if problem["type"] == "missing":
-        return f"{where!r} has no {place!r}, which is needed{more}"
+        section = ".".join(str(part) for part in problem["loc"][:1])
+        return (
+            f"{where!r} has no {place!r}, which is needed{more}. What it takes is said by "
+            f"`paramreuse keys {section}`"
+        )
     if problem["type"] == "value_error":
         told = str(problem["msg"]).removeprefix("Value error, ")
         return f"cannot use {where!r}: {place + ': ' if place else ''}{told}{more}"

@@ -1,7 +1,8 @@
 """Values in a study file: names, numbers, lists of each once."""
 
+import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
@@ -31,6 +32,20 @@ def different(values: Sequence[Any]) -> Sequence[Any]:
     if twice:
         raise ValueError(f"expected each once, got {str(twice[0])!r} more than once")
     return values
+
+
+def unknown_name(name: str, known: Iterable[str], what: str) -> str:
+    """Return the message for a name that is not known, with the one that may have been meant.
+
+    Args:
+        name: As it was given.
+        known: The names that there are.
+        what: What is looked for.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? Expected" if close else "expected"
+    return f"unknown {what} {name!r}: {hint} one of {names}, or package.module:function"
 
 
 Number = Annotated[float, BeforeValidator(as_number), Field(allow_inf_nan=False)]
