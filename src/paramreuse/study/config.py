@@ -260,8 +260,8 @@ class Study(_Section):
     def _names_exist(self) -> "Study":
         if TARGET not in self.models:
             raise ValueError(
-                f"models: expected one called 'target', got {sorted(self.models)}. Name the model "
-                "so whose parameters are to be replaced"
+                f"models: expected one called 'target', got {sorted(self.models)}. Give "
+                "that name to the model whose parameters are to be replaced"
             )
         if self.models[TARGET].task != "segmentation":
             raise ValueError("models.target.task: expected 'segmentation', whose Dice is scored")
