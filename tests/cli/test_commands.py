@@ -116,7 +116,7 @@ def test_the_version_is_told(run: Run) -> None:
         (["sweeep"], "No such command 'sweeep'"),
         (["run"], "Missing argument"),
         (["run", "x.yaml", "--bogus"], "No such option"),
-        (["run", "nowhere.yaml"], "cannot read the study 'nowhere.yaml': No such file"),
+        (["run", "nowhere.yaml"], "cannot read the study 'nowhere.yaml': there is no such"),
         (["run", "x.yaml", "--data", "acdc"], "--data 'acdc': expected NAME=PATH"),
         (["judge", "nowhere"], "'nowhere' is not a run folder: expected study.yaml and results"),
         (["rank", "nowhere"], "'nowhere' is not a run folder"),
