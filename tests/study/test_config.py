@@ -272,6 +272,14 @@ def test_a_study_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_study(tmp_path / "none.yaml")
 
 
+def test_a_file_with_arms_is_not_one_study(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(trained_content(arms={"a": {}})))
+
+    with pytest.raises(StudyError, match="holds several studies, its arms"):
+        read_study(path)
+
+
 def test_weights_for_the_backbone_leave_no_model_a_start_of_its_own() -> None:
     network = {"name": "pspnet", "weights": "resnet18.safetensors"}
     content = trained_content(network=network, models=model(ae=AE | {"init": "independent"}))

@@ -203,6 +203,11 @@ def _message(error: ValidationError, where: str) -> str:
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in problem["loc"])
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden" and problem["loc"] == (ARMS,):
+        return (
+            f"{where!r} holds several studies, its arms: expected one. `paramreuse run` takes the "
+            "file as it is; write the arm you want into a file of its own for anything else"
+        )
     if problem["type"] == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
