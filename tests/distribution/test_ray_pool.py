@@ -27,13 +27,19 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
+def surroundings() -> tuple[dict[str, str], Any]:
+    """Return what Ray must leave as it was; pytest itself notes the test of the moment."""
+    variables = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+    return variables, signal.getsignal(signal.SIGTERM)
+
+
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Pool]:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'paramreuse[ray]'")
-    before = dict(os.environ), signal.getsignal(signal.SIGTERM)
+    before = surroundings()
     with ray_pool(2) as pool:
         yield pool
-    assert (dict(os.environ), signal.getsignal(signal.SIGTERM)) == before
+    assert surroundings() == before
 
 
 def batches() -> list[tuple[Tensor, Tensor, list[str]]]:
