@@ -156,11 +156,16 @@ def _init(**options: Any) -> None:
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables of Ray's that are not set yet, and take back these and what Ray sets."""
-    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+    before = {name: value for name, value in os.environ.items() if _is_rays(name)}
     os.environ.update({name: value for name, value in values.items() if name not in before})
     try:
         yield
     finally:
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
+        for name in [name for name in os.environ if _is_rays(name)]:
             del os.environ[name]
         os.environ.update(before)
+
+
+def _is_rays(name: str) -> bool:
+    """Tell whether Ray sets a variable; it has ``breakpoint()`` open its own debugger as well."""
+    return name.startswith("RAY_") or name == "PYTHONBREAKPOINT"

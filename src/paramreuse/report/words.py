@@ -19,7 +19,7 @@ WORDS: Mapping[str, str] = {
     "not reusable": "the source's values cost more than the tolerance there",
     "undecided": "the interval contains the tolerance, so the subjects are too few to tell",
     "too few subjects": "an interval takes 8 subjects or more",
-    "not finite": "the source holds NaN or infinity there, or leads to it",
+    "not finite": "the source holds numbers there that are not finite, or leads to them",
     "settled": "the whole interval lies on one side of the tolerance",
     "lineage": "whether target and source were trained from the same initial weights",
     "relative RMSE": "root mean square difference of two tensors over their size: 0 is the same, "
