@@ -1,8 +1,8 @@
 """The public names, each at its home: the one list that type checkers and ``import`` read."""
 
 from paramreuse._version import __version__ as __version__
-from paramreuse.alignment.matching import Alignment as Alignment
-from paramreuse.alignment.matching import align_models as align_models
+from paramreuse.alignment.aligning import Alignment as Alignment
+from paramreuse.alignment.aligning import align_models as align_models
 from paramreuse.checkpoint import Checkpoint as Checkpoint
 from paramreuse.checkpoint import load_checkpoint as load_checkpoint
 from paramreuse.checkpoint import read_checkpoint as read_checkpoint

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramreuse.alignment.matching import align_models
+from paramreuse.alignment.aligning import align_models
 from paramreuse.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
 from paramreuse.checkpoint.tied import first_names, further_names, place_of
 from paramreuse.engine.operations import tensors_by_key

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paramreuse.alignment.matching import Alignment, align_models
+from paramreuse.alignment.aligning import Alignment, align_models
 from paramreuse.alignment.trace import channel_groups
 from paramreuse.cli.files import align_named
 from paramreuse.engine.partial import PartialEngine

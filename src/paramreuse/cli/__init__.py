@@ -6,7 +6,7 @@ Out: tables or JSON on stdout, remarks and errors on stderr, an exit status.
 
 # Importing it adds its commands.
 import paramreuse.cli.first_hour
-import paramreuse.cli.ranking
+import paramreuse.cli.rank_command
 import paramreuse.cli.recommending
 import paramreuse.cli.reporting
 import paramreuse.cli.training  # noqa: F401

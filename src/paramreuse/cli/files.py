@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paramreuse.alignment.matching import align_models
+from paramreuse.alignment.aligning import align_models
 from paramreuse.checkpoint import load_checkpoint
 from paramreuse.checkpoint.hub import is_hub_address
 from paramreuse.compare.batchnorm import compare_batchnorms

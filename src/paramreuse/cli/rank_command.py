@@ -34,7 +34,7 @@ def rank(
 
     Example: paramreuse rank pilot.safetensors sources/ --index sources.sketches --workers 2
     """
-    from paramreuse.cli.ranked import rank_files, rank_study
+    from paramreuse.cli.showing_ranks import rank_files, rank_study
 
     if sources is None:
         rank_study(Path(what), as_json=as_json)

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from paramreuse.alignment import operations as channel_ops
 from paramreuse.alignment import trace as channel_trace
+from paramreuse.alignment.aligning import Alignment, align_models
 from paramreuse.alignment.channels import ChannelGroup
-from paramreuse.alignment.matching import Alignment, align_models
 from paramreuse.alignment.trace import channel_groups
 from paramreuse.errors import ModelError, SiteMismatchError
 from paramreuse.networks import pspnet, unet
