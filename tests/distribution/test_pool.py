@@ -1,6 +1,7 @@
 """Pools: every task once, whatever comes first; workers of other versions are refused."""
 
 import builtins
+import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -142,3 +143,33 @@ def test_the_command_line_says_what_is_wrong_with_an_address(
 def test_workers_are_asked_for_in_one_way(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ParamReuseError, match=message), ray_pool(**given):
         pass
+
+
+def test_a_local_session_is_its_own_whatever_cluster_the_surroundings_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    surroundings = {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_MODE": "disabled"}
+    begun: list[tuple[object, dict[str, str]]] = []
+
+    def begin(**options: object) -> None:
+        begun.append((options["address"], dict(os.environ)))
+
+    class NotBegun:
+        is_initialized = staticmethod(lambda: False)
+        shutdown = staticmethod(lambda: None)
+
+    monkeypatch.setattr(ray_session, "require_ray", NotBegun)
+    monkeypatch.setattr(ray_session, "_init", begin)
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # of a token in the home folder
+
+    with ray_session.local_session(1):
+        pass
+
+    ((address, variables),) = begun
+    assert address == "local"
+    assert variables.keys() & surroundings.keys() == set()
+    assert "RAY_AUTH_TOKEN" in variables
+    assert {name: os.environ[name] for name in surroundings} == surroundings
+    assert "RAY_AUTH_TOKEN" not in os.environ

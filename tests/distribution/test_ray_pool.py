@@ -190,3 +190,25 @@ def _has_begun(folder: Path) -> bool:
     begun = store.count(TrialStatistics) > 0
     store.close()
     return begun
+
+
+def test_a_local_session_begins_and_demands_its_token_whatever_was_set_for_a_cluster() -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'paramreuse[ray]'")
+    # Ray reads the mode when it is imported, here before there is a session.
+    lines = [
+        "import os, ray",
+        "from paramreuse.distribution.ray_pool import ray_pool",
+        "with ray_pool(1) as pool:",
+        "    print(os.environ['RAY_AUTH_MODE'], *pool.map(lambda n: lambda k: n + k, 1, [1, 2]))",
+        "print(os.environ['RAY_AUTH_MODE'], os.environ['RAY_ADDRESS'])",
+    ]
+
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.splitlines() == ["token (0, 2) (1, 3)", "disabled 127.0.0.1:1"], done.stderr

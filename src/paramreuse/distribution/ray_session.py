@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ _QUIET: Mapping[str, str] = {
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_worker_register_timeout_seconds": "300",
 }
+_SOMEBODY_ELSES = ("RAY_ADDRESS", "RAY_AUTH_MODE")
+"""What a caller has set for a cluster: a session of our own begins beside that cluster, and without
+a mode Ray demands the token, also where it was imported under another."""
+
 _SECONDS_TO_ANSWER = 10.0
 
 _TOKEN = secrets.token_hex(32)
@@ -66,8 +70,14 @@ def local_session(workers: int) -> Iterator[None]:
     # Sockets lie in it, and their paths may have 107 characters.
     folder = tempfile.mkdtemp(prefix="paramreuse-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: S108
     try:
-        with _environment({**_QUIET, **_token()}):
-            _init(num_cpus=workers, _temp_dir=folder, _node_ip_address="127.0.0.1")
+        with _environment({**_QUIET, **_token()}, without=_SOMEBODY_ELSES):
+            _init(
+                address="local",
+                include_dashboard=False,
+                num_cpus=workers,
+                _temp_dir=folder,
+                _node_ip_address="127.0.0.1",
+            )
             try:
                 yield
             finally:
@@ -136,7 +146,6 @@ def _init(**options: Any) -> None:
     logger.setLevel(logging.ERROR)
     try:
         ray.init(
-            include_dashboard=None if "address" in options else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=False,
@@ -154,10 +163,12 @@ def _init(**options: Any) -> None:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def _environment(values: Mapping[str, str], *, without: Iterable[str] = ()) -> Iterator[None]:
     """Set variables of Ray's that are not set yet, and take back these and what Ray sets."""
     before = {name: value for name, value in os.environ.items() if _is_rays(name)}
     os.environ.update({name: value for name, value in values.items() if name not in before})
+    for name in without:
+        os.environ.pop(name, None)
     try:
         yield
     finally:
