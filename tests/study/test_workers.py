@@ -8,7 +8,11 @@ import pytest
 
 from paramreuse.papers.protocol import run_asked
 from paramreuse.reuse.ranking import rank_sources
+from paramreuse.study import apart
+from paramreuse.study.apart import StudyPart
 from paramreuse.study.arms import Running, read_study_or_arms
+from paramreuse.study.images import Shelf
+from paramreuse.study.job import Job
 from paramreuse.study.recommending import RecommendationOrder, recommend_in_study
 from paramreuse.study.records import (
     Record,
@@ -148,3 +152,23 @@ def test_a_ranking_on_workers_is_that_of_one_process() -> None:
 
     assert alone.frame().equals(shared.frame())
     assert pool.num_tasks == 3
+
+
+def folder_written_to(job: Job, name: str) -> Path:
+    (job.bench.folder / name).write_text("half done")
+    return job.bench.folder
+
+
+def test_a_worker_that_does_not_see_the_run_folder_leaves_nothing_behind(tmp_path: Path) -> None:
+    study, run = study_of(given_content(tmp_path)), tmp_path / "run"
+    work = apart._prepare((folder_written_to, StudyPart(study, run, "cpu", Shelf(), {})))
+
+    elsewhere = work("checkpoint").result
+    run.mkdir()
+    (run / "study.yaml").touch()
+    here = work("checkpoint").result
+
+    assert elsewhere != run
+    assert not elsewhere.exists()
+    assert here == run
+    assert (run / "checkpoint").is_file()

@@ -1,12 +1,13 @@
 """What a worker is sent of a study, and how it works with it: its facts go back, not into a store.
 
 A worker may be on another machine: images and weights come with what it is sent, and only the
-checkpoints of half-done trainings lie in the run folder, where the worker sees one.
+checkpoints of half-done trainings lie in the run folder, or where the worker does not see it in a
+temporary folder that goes with the task.
 """
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,18 +120,26 @@ def _prepare(
 
     def work(task: Any) -> Done:
         talk, curves = Noted(), _Curves()
-        with closing(Store(Path(":memory:"))) as store:
-            result = function(Job(_bench_of(part), store, talk, curves), task)
+        with _folder_of(part) as folder, closing(Store(Path(":memory:"))) as store:
+            bench = _bench_of(part, folder)
+            result = function(Job(bench, store, talk, curves), task)
             records: list[Record] = [row for kind in _NOTED for row in store.read(kind)]
         return Done(result, records, talk.lines, curves.epochs)
 
     return work
 
 
-def _bench_of(part: StudyPart) -> Workbench:
-    folder = part.folder
-    if not (folder / "study.yaml").is_file():  # on another machine
-        folder = Path(tempfile.mkdtemp(prefix="paramreuse-"))
+@contextmanager
+def _folder_of(part: StudyPart) -> Iterator[Path]:
+    """Give the run folder, or on a machine that does not see it one for the time of a task."""
+    if (part.folder / "study.yaml").is_file():
+        yield part.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="paramreuse-") as folder:
+        yield Path(folder)
+
+
+def _bench_of(part: StudyPart, folder: Path) -> Workbench:
     return Workbench(part.study, folder, part.device, Silent(), part.shelf, weights=part.weights)
 
 
