@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from paramreuse.errors import ModelError, ScoreError
+from paramreuse.sweep import sharded
+from paramreuse.sweep.measuring import Order
 from paramreuse.sweep.outcomes import Sweep
 from paramreuse.sweep.scores import Dice
+from paramreuse.sweep.sharded import ShardedMeter, _Report
 from paramreuse.sweep.sweeping import sweep_sites
 from samples.pools import Elsewhere
 from samples.studies import seeded
@@ -150,3 +153,43 @@ class Noisy(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         outputs: Tensor = self.conv(inputs)
         return outputs + torch.rand_like(outputs)
+
+
+class Rewired(nn.Module):
+    """Goes by its input, so that the fast engine cannot take it apart."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.network = seeded(seed)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.network(inputs if inputs.mean() > -100 else -inputs)
+        return outputs
+
+
+def test_notes_of_a_sweep_on_workers_outlive_an_interruption_after_the_last_batch() -> None:
+    models = Rewired(0).eval(), Rewired(1).eval()
+    log, pool = Log(), Elsewhere()
+    whole = sweep_sites(*models, batches(4), Dice(num_classes=4), log=log, pool=Elsewhere())
+    assert whole.notes
+
+    found = sweep_sites(*models, batches(4), Dice(num_classes=4), log=log, pool=pool)
+
+    assert_same(whole, found)
+    assert pool.num_tasks == 1
+
+
+def noting(_: object) -> Callable[[Order | None], _Report]:
+    return lambda order: _Report(("all", f"batch {order.index}"), False, [])  # type: ignore[union-attr]
+
+
+def test_notes_stand_in_the_order_of_the_batches_whichever_came_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sharded, "_prepare", noting)
+    meter = ShardedMeter(None, Elsewhere())  # type: ignore[arg-type]
+    orders = [Order(index, None, ()) for index in range(5)]  # type: ignore[arg-type]
+
+    assert list(meter.measure(orders)) == []
+
+    assert meter.notes == ("all", *(f"batch {index}" for index in range(5)))

@@ -96,7 +96,7 @@ class ShardedMeter:
     def __init__(self, part: SweepPart, pool: Pool) -> None:
         self._part = part
         self._pool = pool
-        # In the order in which they came first; a note is said once.
+        # In the order of the batches; a note is said once.
         self._notes: dict[str, None] = {}
 
     @property
@@ -106,14 +106,23 @@ class ShardedMeter:
 
     def mixes_samples(self) -> bool:
         """Have one worker tell whether batches have to be taken as they were given."""
-        ((_, report),) = self._pool.map(_prepare, self._part, [None])
+        ((_, report),) = self._ask()
         return report.mixes_samples
+
+    def _ask(self) -> "Iterator[tuple[int, _Report]]":
+        """Have one worker try out the target, and measure nothing."""
+        return self._pool.map(_prepare, self._part, [None])
 
     def measure(self, orders: Iterable[Order]) -> Iterator[Measured]:
         """Measure batches as workers become free."""
-        for _, report in self._pool.map(_prepare, self._part, orders):
-            self._notes |= dict.fromkeys(report.notes)
+        found: dict[int, tuple[str, ...]] = {}
+        for number, report in self._pool.map(_prepare, self._part, orders):
+            found[number] = report.notes
             yield from report.measured
+        if not found:  # all of it was in the log, which has no notes
+            found = {number: report.notes for number, report in self._ask()}
+        for number in sorted(found):
+            self._notes |= dict.fromkeys(found[number])
 
 
 def _prepare(part: SweepPart) -> Callable[[Order | None], _Report]:

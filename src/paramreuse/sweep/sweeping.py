@@ -131,15 +131,15 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
             part = SweepPart(score, lenders, known.trials, example, engine, memory_limit_gb)
             meter, mixes_samples, notes = _meter(part, known, pool, needs_mixing=stop is not None)
             runner = Runner(score, lenders, known, meter, log=log, progress=progress)
+            unstopped = (_NOT_STOPPED,) if stop is not None and mixes_samples else ()
             if stop is not None and not mixes_samples:
                 runner.run_until_decided(batches, StoppingRule(tolerance, confidence))
             else:
                 runner.run(batches)
-                notes += (_NOT_STOPPED,) if stop is not None else ()
             sweep = runner.sweep(match.skipped)
             return replace(
                 sweep,
-                notes=(*notes, *sweep.notes),
+                notes=(*notes, *sweep.notes, *unstopped),
                 lineage=_lineage(target, lent, exclude),
                 constant=constant_score(batches, score),
             )
