@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 Workers = Annotated[
     int | None,
-    Option(min=1, metavar="N", help="Processes on this machine to share the work (needs Ray)."),
+    Option(
+        min=1,
+        metavar="N",
+        help="Processes on this machine to share the work (needs Ray). They share its threads, on "
+        "which the last digits of trainings depend: set OMP_NUM_THREADS=1 to compare runs.",
+    ),
 ]
 RayAddress = Annotated[
     str | None,

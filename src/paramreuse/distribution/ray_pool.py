@@ -29,7 +29,9 @@ def ray_pool(workers: int | None = None, *, address: str | None = None) -> Itera
     """Start workers on this machine, or join a cluster, and leave it afterwards.
 
     Args:
-        workers: Processes on this machine; they share the threads that PyTorch may use here.
+        workers: Processes on this machine; they share the threads that PyTorch may use here. A
+            training depends on how many it has, in its last digits: to compare one with that of a
+            single process, call ``torch.set_num_threads(1)`` first.
         address: ``HOST:PORT`` of a Ray cluster, or ``auto`` for the one that this machine is part
             of; each of its CPUs takes a task.
 

@@ -17,7 +17,7 @@ def run_task(reference: Any, packed: bytes, threads: int) -> Any:
     Args:
         reference: Where the object store has ``(prepare, shared)``.
         packed: The task, as cloudpickle packs it.
-        threads: What PyTorch may use within an operation.
+        threads: What PyTorch may use within an operation; sums are rounded by how many these are.
     """
     import ray
     import torch

@@ -82,7 +82,8 @@ def run_study(  # noqa: PLR0913 - everything after the folder has a default
         logger: ``csv``, ``mlflow``, ``tensorboard`` or ``wandb``, to log learning curves, tables
             and figures to as well.
         shelf: Prepared images of studies that ran before with the same image sets.
-        pool: Workers for sweeps, trainings and comparisons (``ray_pool``); results are the same.
+        pool: Workers for sweeps, trainings and comparisons (``ray_pool``). Sweeps of counted scores
+            are the same bit for bit, trainings only at equal numbers of threads.
 
     Returns:
         The run folder.

@@ -1,7 +1,7 @@
 """A sweep's batches measured on workers, all swaps of a batch on one of them.
 
-So what a worker keeps of a batch's clean pass serves every swap, and the statistics that come back
-are those that one process would have measured.
+So what a worker keeps of a batch's clean pass serves every swap, and the counts that come back are
+those that one process would have measured.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -91,8 +91,8 @@ def sweep_sites(  # noqa: PLR0913 - the agreed surface; everything after score h
         log: Keeps statistics as they are measured and gives them back after an interruption.
         progress: Called with the number of evaluations done, and of all; a notebook shows a bar
             where it is left out.
-        pool: Workers that measure batches, each with all of its swaps (``ray_pool``); the sweep is
-            the one that this process alone would give. ``evaluate`` runs here.
+        pool: Workers that measure batches, each with all of its swaps (``ray_pool``); the sweep of
+            a counted score is bit for bit that of this process alone. ``evaluate`` runs here.
 
     Returns:
         Scores per swap, replacement, subject and class.
