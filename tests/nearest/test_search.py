@@ -214,6 +214,18 @@ def test_an_index_that_is_none_is_refused_and_left_alone(
     assert text.read_text().startswith("a file of mine")
 
 
+def test_sources_that_diverged_do_not_push_out_the_nearest(
+    hub: Path, pilot: dict[str, Tensor]
+) -> None:
+    for number in range(8):
+        diverged = {key: 1e19 * tensor for key, tensor in tensors(200 + number).items()}
+        save_file(diverged, hub / f"diverged{number}.safetensors")
+
+    found = nearest_sources(pilot, [str(hub)], top=1)
+
+    assert names(found) == ["relative0"]
+
+
 def test_no_worker_holds_more_than_one_tensor(
     hub: Path, pilot: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

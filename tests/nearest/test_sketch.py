@@ -74,3 +74,19 @@ def test_half_precision_and_values_that_are_not_finite_are_taken_as_they_are() -
     a[3, 3] = torch.nan
     assert np.isnan(sketch_tensor(a).squares)
     assert np.isnan(estimate(a, a))
+
+
+def test_weights_whose_squares_leave_float32_are_still_estimated() -> None:
+    # (3e19)^2 = 9e38 is beyond float32; |a - b|^2 = 4 |a|^2 over 2 |a|^2.
+    a = torch.zeros(3, 50)
+    a[1, 7] = 3e19
+
+    assert estimate(a, -a) == pytest.approx(2**0.5, rel=1e-6)
+    assert estimate(a, torch.ones(3, 50)) == pytest.approx(1, rel=1e-6)
+
+
+def test_an_infinite_size_is_not_taken_for_no_distance() -> None:
+    buckets = np.ones((1, NUM_BUCKETS), dtype=np.float32)
+    size, other = np.array([np.inf]), np.array([1.0])
+
+    assert np.isnan(estimated_relative_rmse(size, buckets, other, 0 * buckets)[0])
