@@ -33,6 +33,10 @@ class CheckpointError(ParamReuseError):
     """A file holds no tensors that can be read safely."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """What a file holds is damaged: reading the same bytes again will not help."""
+
+
 class DataError(ParamReuseError):
     """An image set on disk is incomplete, inconsistent or not there."""
 

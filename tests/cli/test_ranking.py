@@ -75,7 +75,7 @@ def test_rank_of_what_is_not_there_ends_with_2_and_one_message(hub: Path, rank: 
         ((pilot, empty), "there is no checkpoint in"),
         ((pilot, hub / "none"), "there is no file or folder"),
         ((hub / "none.pt", hub / "sources"), "there is no such file"),
-        ((pilot, "bogus://bucket"), "Protocol not known"),
+        ((pilot, "bogus://bucket"), "expected an address that begins s3://"),
     ):
         status, out, err = rank(*arguments)
         assert (status, out) == (2, ""), message

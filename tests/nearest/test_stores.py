@@ -1,5 +1,6 @@
 """Checkpoints in object stores: one in memory, and a local server that speaks S3."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from paramreuse.checkpoint.storage import read_stored
-from paramreuse.errors import CheckpointError, MissingExtraError
+from paramreuse.checkpoint.storage import list_stored, read_stored
+from paramreuse.errors import CheckpointError, MissingExtraError, SiteMismatchError
 from paramreuse.nearest.search import nearest_sources
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
@@ -78,8 +79,9 @@ def test_a_store_is_ranked_like_a_folder(store: str, tmp_path: Path) -> None:
 def test_a_store_that_is_not_there_or_unknown_is_refused(store: str) -> None:
     with pytest.raises(CheckpointError, match="there is nothing of this name"):
         nearest_sources(tensors(0), ["memory://nowhere"])
-    with pytest.raises(CheckpointError, match="Protocol not known"):
-        nearest_sources(tensors(0), ["bogus://bucket"])
+    for address in ("bogus://bucket", "http://host/a", "file:///a::http://host/b"):
+        with pytest.raises(CheckpointError, match=r"expected .*s3://, gs://, hf://"):
+            nearest_sources(tensors(0), [address])
 
 
 def test_a_store_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,6 +89,84 @@ def test_a_store_without_its_library_says_what_to_install(monkeypatch: pytest.Mo
 
     with pytest.raises(MissingExtraError, match=r"pip install 'paramreuse\[stores\]'"):
         nearest_sources(tensors(0), ["s3://bucket/folder"])
+
+
+def named(header: object, num_bytes: int = 0) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(num_bytes)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"__metadata__": null}',
+        b'{"__metadata__": ["a"]}',
+        b'{"__metadata__": {"paramreuse.order": 3}}',
+        b'{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 1e999]}}',
+        b'{"a": {"dtype": "F32", "shape": [0, 1180591620717411303424], "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": ["F32"], "shape": [0], "data_offsets": [0, 0]}}',
+    ],
+)
+def test_a_header_that_no_file_has_is_named_and_does_not_end_the_pass(
+    store: str, header: bytes
+) -> None:
+    storage = fsspec.filesystem("memory")
+    storage.pipe("/hub/odd.safetensors", len(header).to_bytes(8, "little") + header)
+
+    found = nearest_sources(tensors(2), [store])
+
+    reasons = {item.source: item.reason for item in found.left_out}
+    odd = "memory:///hub/odd.safetensors"
+    assert f"cannot read {odd!r}" in reasons[odd]
+    assert len(found.sources) == 2
+
+
+def test_a_passing_failure_of_a_store_is_not_remembered(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise TimeoutError("503, slow down")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(type(fsspec.filesystem("memory")), "cat_file", fail)
+        with pytest.raises(SiteMismatchError):
+            nearest_sources(tensors(2), [store], index=tmp_path / "sketches")
+    found = nearest_sources(tensors(2), [store], index=tmp_path / "sketches")
+
+    assert (found.sketched, len(found.sources)) == (4, 2)
+
+
+def test_a_newer_format_is_read_again_after_an_update(store: str, tmp_path: Path) -> None:
+    newer = named({"__metadata__": {"paramreuse.format": "99"}})
+    fsspec.filesystem("memory").pipe("/hub/newer.safetensors", newer)
+    nearest_sources(tensors(2), [store], index=tmp_path / "sketches")
+
+    again = nearest_sources(tensors(2), [store], index=tmp_path / "sketches")
+
+    assert (again.sketched, again.unchanged) == (1, 4)
+
+
+def test_a_listing_without_checksum_or_time_has_no_stamp(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paramreuse.checkpoint.storage._STAMPS", ("ETag",))
+
+    assert {file.stamp for file in list_stored(store)} == {""}
+    nearest_sources(tensors(2), [store], index=tmp_path / "sketches")
+    again = nearest_sources(tensors(2), [store], index=tmp_path / "sketches")
+    assert (again.sketched, again.unchanged) == (4, 0)
+
+
+def test_shards_in_a_store_are_left_out_with_the_reason(store: str, tmp_path: Path) -> None:
+    name = "model-00001-of-00002.safetensors"
+    fsspec.filesystem("memory").pipe(f"/hub/{name}", content(tmp_path, 2))
+
+    found = nearest_sources(tensors(2), [store])
+
+    assert len(found.sources) == 2
+    reasons = {item.source: item.reason for item in found.left_out}
+    assert "one of several files" in reasons[f"memory:///hub/{name}"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from paramreuse.checkpoint.names import cut_at_ten
-from paramreuse.errors import CheckpointError
+from paramreuse.errors import CheckpointError, DamagedCheckpointError
 
 ALIASES_KEY = "paramreuse.aliases"
 # The format itself keeps no order of tensors, by which layers are numbered.
@@ -206,7 +206,7 @@ def _check_header(path: Path) -> None:
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if len(start) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
         claim = f"a header said to be {length} bytes long" if len(start) == 8 else "no header"
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"cannot read {str(path)!r}: expected a safetensors file, got {size} bytes with "
             f"{claim}. The file is truncated or of another format: copy or download it again."
         )

@@ -26,12 +26,20 @@ from paramreuse.checkpoint.safetensors_file import (
     in_order,
     require_known_format,
 )
-from paramreuse.errors import CheckpointError
+from paramreuse.errors import CheckpointError, DamagedCheckpointError
 from paramreuse.extras import missing_extra
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
 _FIRST_BYTES = 2**15  # enough for the header of most networks
-_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
+_LIBRARIES = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "hf": "huggingface_hub",
+    "file": "fsspec",
+    "memory": "fsspec",
+}
+"""The stores that are read, by scheme: fsspec knows more, which nobody has tried."""
+_MOST_ELEMENTS = 2**63 - 1
 _STAMPS = ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "updated", "mtime", "created")
 T = TypeVar("T")
 
@@ -47,7 +55,8 @@ class StoredFile:
 
     Attributes:
         address: With its scheme.
-        stamp: Changes when the file does; from the listing alone.
+        stamp: Changes when the file does; from the listing alone. Empty where that gives neither
+            checksum nor time.
     """
 
     address: str
@@ -66,7 +75,8 @@ def list_stored(address: str) -> Iterator[StoredFile]:
 
     def stored(name: str, info: Mapping[str, Any]) -> StoredFile:
         stamps = (str(info[key]) for key in _STAMPS if info.get(key) is not None)
-        return StoredFile(f"{scheme}://{name}", f"{info.get('size')} {next(stamps, '')}".strip())
+        changes = next(stamps, "")
+        return StoredFile(f"{scheme}://{name}", changes and f"{info.get('size')} {changes}")
 
     info = _asked(address, lambda: storage.info(path))
     if info["type"] == "file":
@@ -110,8 +120,7 @@ class StoredSafetensors:
         self._storage, self._path = _storage(address)
         self._size = int(_asked(address, lambda: self._storage.size(self._path)) or 0)
         header, self._start = self._header()
-        metadata = header.pop("__metadata__", {})
-        self.metadata: dict[str, str] = dict(sorted(metadata.items()))
+        self.metadata = self._metadata(header.pop("__metadata__", {}))
         require_known_format(self.metadata.pop(FORMAT_KEY, str(FORMAT)), address)
         order = self.metadata.pop(ORDER_KEY, None)
         self._entries = {key: self._entry(key, entry) for key, entry in header.items()}
@@ -152,7 +161,10 @@ class StoredSafetensors:
             self._address, lambda: self._storage.cat_file(self._path, start=start, end=stop)
         )
         if len(content) != stop - start:
-            raise self._damaged(f"bytes {start} to {stop} came as {len(content)} bytes")
+            raise CheckpointError(
+                f"cannot read {self._address!r}: bytes {start} to {stop} came as {len(content)} "
+                "bytes. Try again, or put the file into the store again"
+            )
         return content
 
     def _header(self) -> tuple[dict[str, Any], int]:
@@ -171,30 +183,51 @@ class StoredSafetensors:
             raise self._damaged("its header is not a mapping")
         return header, 8 + length
 
+    def _metadata(self, held: Any) -> dict[str, str]:
+        if not isinstance(held, dict) or not all(isinstance(text, str) for text in held.values()):
+            raise self._damaged("its metadata is not a mapping of texts")
+        return dict(sorted(held.items()))
+
     def _entry(self, key: str, entry: Any) -> tuple[torch.dtype, tuple[int, ...], int, int]:
         try:
-            dtype, shape = DTYPES[entry["dtype"]], tuple(int(n) for n in entry["shape"])
-            first, last = (int(n) for n in entry["data_offsets"])
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            name, shape = entry["dtype"], _whole_numbers(entry["shape"])
+            first, last = _whole_numbers(entry["data_offsets"])
+            dtype = DTYPES.get(name)
+        except (LookupError, TypeError, ValueError) as error:
             raise self._damaged(f"it says of {key!r} what no tensor can be") from error
-        is_inside = 0 <= first <= last <= self._size - self._start
-        if (
-            not is_inside
-            or min(shape, default=0) < 0
-            or last - first != prod(shape) * dtype.itemsize
-        ):
+        if dtype is None:
+            raise CheckpointError(
+                f"cannot read {self._address!r}: {key!r} is of dtype {name!r}, expected one of "
+                f"{', '.join(DTYPES)}. Save it in one of these"
+            )
+        is_inside = first <= last <= self._size - self._start
+        if not is_inside or last - first != prod(shape) * dtype.itemsize:
             raise self._damaged(f"{key!r} does not have the bytes that its shape needs")
         return dtype, shape, first, last
 
-    def _damaged(self, what: str) -> CheckpointError:
-        return CheckpointError(
+    def _damaged(self, what: str) -> DamagedCheckpointError:
+        return DamagedCheckpointError(
             f"cannot read {self._address!r}: expected a whole safetensors file, got {self._size} "
             f"bytes, and {what}. Put the file into the store again."
         )
 
 
+def _whole_numbers(values: Any) -> tuple[int, ...]:
+    """Return numbers that a shape can have; also of an empty tensor no axis may be endless."""
+    numbers = tuple(values)
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("expected whole numbers of at least 0")
+    if prod(max(number, 1) for number in numbers) > _MOST_ELEMENTS:
+        raise ValueError("expected fewer elements")
+    return numbers
+
+
 def _storage(address: str) -> tuple[Any, str]:
     scheme = address.partition("://")[0]
+    # fsspec takes "::" for one store within another.
+    if scheme not in _LIBRARIES or "::" in address:
+        known = ", ".join(f"{name}://" for name in _LIBRARIES)
+        raise CheckpointError(f"cannot read {address!r}: expected an address that begins {known}")
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
@@ -202,7 +235,7 @@ def _storage(address: str) -> tuple[Any, str]:
     try:
         storage, path = url_to_fs(address)
     except ImportError as error:
-        raise missing_extra(f"read {address!r}", _LIBRARIES.get(scheme, "fsspec")) from error
+        raise missing_extra(f"read {address!r}", _LIBRARIES[scheme]) from error
     # Every store has errors of its own, most of which are no OSError.
     except Exception as error:
         raise _refused(address, error) from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from paramreuse.errors import CheckpointError
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 """Endings of files that are taken for checkpoints, beside the indices of shards."""
+
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors\Z")
 
 _LOOKED_AT = 2**14  # bytes at both ends of a file: a header, and checksums of a zip's contents
 
@@ -147,7 +150,10 @@ def list_sources(places: Sequence[str]) -> Iterator[Source | LeftOut]:
 
 def _stored(place: str) -> Iterator[Source | LeftOut]:
     for file in list_stored(place):
-        if file.address.endswith(ENDINGS[0]):
+        if _SHARD.search(file.address):
+            reason = "it is one of several files of a checkpoint, which are not put together here"
+            yield LeftOut(file.address, f"{reason}; copy all of them and their index to a disk")
+        elif file.address.endswith(ENDINGS[0]):
             yield StoredSource(file)
         elif file.address.endswith(ENDINGS):
             reason = "from stores only safetensors files are taken, of which a part can be read"

@@ -10,7 +10,7 @@ import torch
 
 from paramreuse.checkpoint import Checkpoint
 from paramreuse.compare.pair_sums import incomparable
-from paramreuse.errors import MissingExtraError, ParamReuseError
+from paramreuse.errors import DamagedCheckpointError, MissingExtraError, ParamReuseError
 from paramreuse.nearest.index import Layout, SketchIndex
 from paramreuse.nearest.listing import LeftOut, Source
 from paramreuse.nearest.sketch import Sketch, sketch_tensor
@@ -106,16 +106,18 @@ def _written(index: SketchIndex, outcome: _Outcome) -> bool:
 
 
 def _outcome(source: Source, known: str | None) -> _Outcome:
-    stamp = ""  # Never that of a file, so what could not be looked at is tried again next time.
+    stamp = ""  # Never that of a file: what may have been a passing failure is tried again.
     try:
         stamp = source.stamp()
-        if stamp == known:
+        if stamp and stamp == known:
             return _Outcome(source.address, stamp)
         return _sketched(source.address, stamp, source.read())
     except MissingExtraError:
         raise
-    except ParamReuseError as error:
+    except DamagedCheckpointError as error:
         return _Outcome(source.address, stamp, problem=str(error))
+    except ParamReuseError as error:
+        return _Outcome(source.address, "", problem=str(error))
     except OSError as error:
         return _Outcome(source.address, "", problem=f"cannot be read: {error.strerror or error}")
 
