@@ -10,6 +10,7 @@ from torch import nn
 
 import paramreuse as pr
 from paramreuse.errors import ModelError, ParamReuseError, ScoreError, StudyError
+from paramreuse.recommendation.labelled import held_out_folds
 from paramreuse.recommendation.ledger import Ledger
 from paramreuse.training import initial_model
 from samples.disks import disk_network, disks
@@ -208,6 +209,25 @@ def test_subjects_without_a_foreground_class_are_refused(source: dict[str, torch
 
     with pytest.raises(ScoreError, match="of 4 labelled subjects 0 can be scored"):
         pr.recommend(disk_network, {"disks": source}, empty, steps=STEPS)
+
+
+def test_a_fold_without_foreground_is_trained_and_not_audited(
+    source: dict[str, torch.Tensor],
+) -> None:
+    batches = disks(8)
+    left_out = held_out_folds([owner for b in batches for owner in dict.fromkeys(b[2])], seed=0)[0]
+    emptied = [
+        (
+            inputs,
+            torch.where(torch.tensor([o in left_out for o in owners])[:, None, None], 0, labels),
+            owners,
+        )
+        for inputs, labels, owners in batches
+    ]
+
+    found = pr.recommend(disk_network, {"disks": source}, emptied, steps=12)
+
+    assert found.source == "disks"
 
 
 def test_a_source_with_another_output_layer_is_loaded_without_its_head(

@@ -191,8 +191,8 @@ def test_every_stage_says_what_it_found(finished: Path, capsys: pytest.CaptureFi
         "train": r"target's mean Dice \d\.\d{3} on 2 subjects \(target: Dice 0\.\d+, "
         r"ae: minus squared error -\d+\.\d+, t1: ",
         "compare": r"ae: shared start, median relative RMSE of W \d\.\d\d; t1: \w+ start",
-        "sweep": r"ae: 14 swaps, 28 with controls, on 2 subjects, largest drop \d\.\d+ at \w+ \d; "
-        r"t1: 12 swaps, 24 with",
+        "sweep": r"ae: 14 swaps, 36 with controls, on 2 subjects, largest drop \d\.\d+ at \w+ \d; "
+        r"t1: 12 swaps, 32 with",
         "judge": r"ae: (the target is useless|too few subjects)",
         "plan": r"ae: 12 of 12 sites reused \(100.0 %\), output layer aside, swapped in jointly it",
         "transfer": r"10 trainings: scratch on 1 0\.\d+, full from ae on 1 0\..*; "
@@ -495,16 +495,16 @@ def test_training_goes_on_after_an_interruption_to_the_same_weights(
     content["models"]["target"]["epochs"] = 3
     study = study_of(content)
     run_study(study, tmp_path / "whole", until="train")
-    put = Store.put
+    write = Store.write
 
-    def interrupt(self: Store, table: str, rows: Any) -> None:
-        rows = list(rows)
-        put(self, table, rows)
-        if table == "epochs" and rows[0]["epoch"] == 2:
+    def interrupt(self: Store, records: Any) -> None:
+        written = list(records)
+        write(self, written)
+        if any(isinstance(row, TrainedEpoch) and row.epoch == 2 for row in written):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "put", interrupt)
+        patch.setattr(Store, "write", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_study(study, tmp_path / "run", until="train")
     run_study(study, tmp_path / "run", until="train")

@@ -60,7 +60,7 @@ def swept_little_network(**options: Any) -> Sweep:
 
 
 def same(one: Sweep, other: Sweep) -> bool:
-    tables = ("baseline", "scores")
+    tables = ("baseline", "scores", "draws")
     plain = all(
         getattr(one, field.name) == getattr(other, field.name)
         for field in fields(Sweep)
@@ -70,6 +70,9 @@ def same(one: Sweep, other: Sweep) -> bool:
     assert one.scores.keys() == other.scores.keys()
     for trial, scores in one.scores.items():
         np.testing.assert_array_equal(scores, other.scores[trial])
+    assert one.draws.keys() == other.draws.keys()
+    for trial, draws in one.draws.items():
+        np.testing.assert_array_equal(draws, other.draws[trial])
     return plain
 
 
@@ -112,7 +115,7 @@ def test_a_sweep_stopped_anywhere_goes_on_to_the_same_scores(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = swept_little_network()
-    num_trials = len(whole.scores)
+    num_trials = whole.num_trials
 
     class Stopped(Exception):  # noqa: N818 - no error
         pass

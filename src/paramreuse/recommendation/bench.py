@@ -184,7 +184,8 @@ class Bench:
             zeros = {self._number(subject): 0.0 for subject in held}
             return {"scores": {candidate.name: zeros}, "problem": str(error)}
         entry: dict[str, object] = {"scores": names}
-        if candidate.name == FULL:
+        # Where no subject that is held out has a foreground class, nothing can be put back on it.
+        if candidate.name == FULL and names[FULL]:
             entry["drops"] = self._rewound(candidate, trained, unseen)
         if candidate.name == SCRATCH:
             alike = self.features.likeness(trained.model)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor, nn
 
-from paramreuse.errors import CheckpointError, ModelError
+from paramreuse.errors import ModelError, ScoreError
 from paramreuse.recommendation.labelled import LabelledSet
 from paramreuse.transferability.cka import linear_cka
 from paramreuse.transferability.features import OUTPUT, frozen_features, sample_pixels
@@ -44,21 +44,16 @@ class SourceFeatures:
             self._known[name] = self._features_of(self._loaded(name))
         return self._known[name]
 
-    def _loaded(self, name: str) -> nn.Module | None:
-        try:
-            return load_source(self.example, self.tensors[name], seed=self.seed).network
-        except CheckpointError:
-            return None
+    def _loaded(self, name: str) -> nn.Module:
+        return load_source(self.example, self.tensors[name], seed=self.seed).network
 
-    def _features_of(self, network: nn.Module | None) -> Tensor | None:
-        if network is None:
-            return None
-        try:
-            features = frozen_features(network, self.data.batches())
-        except ModelError:
-            return None
+    def _features_of(self, network: nn.Module) -> Tensor | None:
         per_subject = max(1, min(PIXELS, MAX_PIXELS // len(self.data.subjects)))
-        return sample_pixels(features[OUTPUT], per_subject, seed=self.seed).values
+        try:
+            features = frozen_features(network, self.data.batches())[OUTPUT]
+            return sample_pixels(features, per_subject, seed=self.seed).values
+        except (ModelError, ScoreError, KeyError):
+            return None
 
 
 def _alike(one: Tensor | None, other: Tensor | None) -> float:

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from paramreuse.errors import ScoreError
 from paramreuse.recommendation.audit import audit_blocks, rewind_drops, rewind_plan
 from paramreuse.recommendation.candidates import full
 from paramreuse.recommendation.labelled import gather_labelled, held_out_folds
-from paramreuse.recommendation.trials import Course, train_candidate
+from paramreuse.recommendation.trials import Course, subject_scores, train_candidate
 from paramreuse.reuse.blocks import Block, blocks_of
 from paramreuse.reuse.plan import Plan, apply_plan
 from paramreuse.reuse.starts import full_plan
@@ -102,11 +103,15 @@ def _by_rewinding(source: Mapping[str, Tensor], labelled: Batches, measuring: Me
     for left_out in held_out_folds(data.subjects, seed=measuring.seed):
         seen = data.of([subject for subject in data.subjects if subject not in left_out])
         trained = train_candidate(course, source, candidate, seen, steps, measuring.seed)
-        tuned = trained.finished(candidate.plan)
-        by_fold.append(
-            rewind_drops(
-                tuned, source, blocks, data.of(left_out), measuring.score, seed=measuring.seed
+        tuned, unseen = trained.finished(candidate.plan), data.of(left_out)
+        # Where no subject that is held out has a foreground class, nothing can be put back on it.
+        if subject_scores(tuned, unseen, measuring.score):
+            by_fold.append(
+                rewind_drops(tuned, source, blocks, unseen, measuring.score, seed=measuring.seed)
             )
+    if not by_fold:
+        raise ScoreError(
+            "cannot put blocks back: no labelled subject has a foreground class. Label more of them"
         )
     by_subject = np.concatenate(by_fold, axis=2)
     measuring.note(blocks, by_subject)

@@ -160,6 +160,9 @@ def _refresh(job: Job, attempt: Attempt, recipe: dict[str, Any]) -> None:
     if job.store.fact(_recipe_name(attempt)) != recipe:
         shutil.rmtree(_folder(job, attempt), ignore_errors=True)
         _forget(job, attempt)
+        # What was trained twice as long was twice as long as another recipe.
+        if not attempt.is_long:
+            _forget(job, replace(attempt, is_long=True))
         job.store.put_fact(_recipe_name(attempt), recipe)
 
 
