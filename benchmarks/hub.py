@@ -172,6 +172,7 @@ def quality(hub: Hub, number: int, trials: int) -> dict[str, object]:
             layout = tuple((key, tuple(t.shape), "float32") for key, t in held.items())
             index.want(str(each))
             index.write(str(each), "", layout, [sketch_tensor(t) for t in held.values()])
+        index.commit()
         result: dict[str, object] = {"sketches": number, "trials": trials}
         choice = np.random.default_rng(0)
         for ratio in (0.9, 0.95):

@@ -226,6 +226,60 @@ def test_sources_that_diverged_do_not_push_out_the_nearest(
     assert names(found) == ["relative0"]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE layouts SET tensors = '{'",
+        "UPDATE layouts SET tensors = '[[1]]'",
+        "UPDATE layouts SET tensors = replace(tensors, 'float32', 'load')",
+        "UPDATE layouts SET tensors = replace(tensors, '[8', '[-8')",
+        "UPDATE sources SET squares = NULL",
+        "UPDATE sources SET squares = 'text'",
+        "UPDATE sources SET buckets = zeroblob(256)",
+    ],
+)
+def test_a_damaged_index_is_refused_with_the_way_out(
+    hub: Path, pilot: dict[str, Tensor], tmp_path: Path, damage: str
+) -> None:
+    index = tmp_path / "sketches"
+    nearest_sources(pilot, [str(hub)], index=index)
+    connection = sqlite3.connect(index)
+    connection.execute(damage)
+    connection.commit()
+    connection.close()
+
+    with pytest.raises(CheckpointError, match=r"sketches.* is damaged.* Delete it"):
+        nearest_sources(pilot, [str(hub)], index=index)
+
+
+def test_two_processes_share_an_index(tmp_path: Path) -> None:
+    with opened_index(tmp_path / "sketches") as one, opened_index(tmp_path / "sketches") as other:
+        for number in range(3):
+            for index in (one, other):
+                index.want(f"{number} {id(index)}")
+                index.write_problem(f"{number} {id(index)}", "stamp", "problem")
+            one.commit()
+            other.commit()
+        assert (len(list(one.problems())), len(list(other.problems()))) == (3, 3)
+
+
+def test_an_index_that_another_process_holds_is_said_to_be_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paramreuse.nearest.index._BUSY_SECONDS", 0.05)
+    with opened_index(tmp_path / "sketches"):
+        pass
+    holder = sqlite3.connect(tmp_path / "sketches", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    with (
+        pytest.raises(CheckpointError, match="another process is using it"),
+        opened_index(tmp_path / "sketches") as index,
+    ):
+        index.write_problem("a", "stamp", "problem")
+    holder.close()
+
+
 def test_no_worker_holds_more_than_one_tensor(
     hub: Path, pilot: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from paramreuse.checkpoint.names import match_keys
 from paramreuse.checkpoint.storage import is_stored_address, read_stored
 from paramreuse.compare.distance import Comparison, compare_models
 from paramreuse.errors import ParamReuseError, SiteMismatchError
-from paramreuse.nearest.index import Layout, SketchIndex, opened_index
+from paramreuse.nearest.index import DTYPES, Layout, SketchIndex, opened_index
 from paramreuse.nearest.listing import LeftOut, LocalSource, list_sources
 from paramreuse.nearest.sketch import estimated_relative_rmse, sketch_tensor
 from paramreuse.nearest.sketching import Progress, sketch_sources
@@ -214,7 +214,7 @@ def shortlisted(
             places, reason = _places(ours, kernels, content)
             rows = [kernel for kernel, _ in places]
             columns = [column for _, column in places]
-            for held in index.sketches(layout):
+            for held in index.sketches(layout, num_tensors=len(content)):
                 if not places:
                     left_out.extend(LeftOut(address, reason) for address in held.addresses)
                     continue
@@ -246,8 +246,7 @@ def _places(
 ) -> tuple[list[tuple[int, int]], str]:
     """Return which kernel of the pilot is which tensor of a layout; or why none is."""
     theirs = {
-        key: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
-        for key, shape, dtype in layout
+        key: torch.empty(shape, dtype=DTYPES[dtype], device="meta") for key, shape, dtype in layout
     }
     columns = {key: number for number, key in enumerate(theirs)}
     match = compare_sites(ours, theirs)
