@@ -28,9 +28,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def surroundings() -> tuple[dict[str, str], Any]:
-    """Return what Ray must leave as it was; pytest itself notes the test of the moment."""
-    variables = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
-    return variables, signal.getsignal(signal.SIGTERM)
+    """Return what Ray must leave as it was; other libraries set variables of their own."""
+    rays = {k: v for k, v in os.environ.items() if k.startswith("RAY_") or k == "PYTHONBREAKPOINT"}
+    return rays, signal.getsignal(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
