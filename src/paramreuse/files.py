@@ -71,7 +71,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as error:
         # A disk that fills up while something is written does not say which file that was.
-        if error.filename is None:
+        if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
     finally:
